@@ -1,0 +1,263 @@
+"""What happens around training: stopping at the target, repeatable draws, console, pictures."""
+
+import math
+import os
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+
+class StopAtAccuracy(Callback):
+    """Stops the fit once `val/acc` reaches a target, and says in which epoch.
+
+    Args:
+        accuracy: Validation accuracy, as a fraction, at which to stop; exactly this value is
+            enough. null trains to the end.
+    """
+
+    def __init__(self, accuracy: float | None = 0.994) -> None:
+        if accuracy is not None and not 0 < accuracy <= 1:
+            raise ValueError(
+                f"--stop.accuracy is a fraction above 0 and up to 1, such as 0.994, not {accuracy}"
+            )
+        self.accuracy = accuracy
+        self.reached_at = math.nan
+        self.reached_epoch: int | None = None  # counted from 1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.accuracy is not None and self.reached_at == self.accuracy:
+            trainer.should_stop = True  # resumed from the checkpoint of the epoch that reached it
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or self.accuracy is None:
+            return
+        val_acc = trainer.callback_metrics["val/acc"]
+        # Compared in the metric's own float32, in which 0.994 and 9940 / 10000 are the same number.
+        if val_acc >= torch.tensor(self.accuracy, dtype=val_acc.dtype, device=val_acc.device):
+            self.reached_at, self.reached_epoch = self.accuracy, trainer.current_epoch + 1
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.reached_epoch is not None:
+            pl_module.print(
+                f"target val/acc {percent(self.reached_at)} reached in epoch {self.reached_epoch}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reached_at": self.reached_at, "reached_epoch": self.reached_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.reached_at = state_dict["reached_at"]
+        self.reached_epoch = state_dict["reached_epoch"]
+
+
+class EpochSeed(Callback):
+    """Starts every epoch's random draws from (seed, epoch, process), so a resumed fit repeats them.
+
+    A checkpoint holds no random state. With this, dropout and augmentation of epoch n do not depend
+    on whether the epochs before it ran in this process or in one that was killed.
+    """
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Not on_train_epoch_start: Lightning skips it for the first epoch after a resume.
+        if batch_idx == 0:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # set by seed_everything
+            torch.manual_seed(
+                (seed * 10_000 + trainer.current_epoch) * 10_000 + trainer.global_rank
+            )
+
+
+class Progress(TQDMProgressBar):
+    """One bar with the batch's loss and the epoch's running accuracy."""
+
+    def __init__(self) -> None:
+        # A refresh costs as much as a small step, so only every 20 steps.
+        super().__init__(refresh_rate=20, leave=False)
+        self.loss = torch.tensor(math.nan)
+
+    def init_validation_tqdm(self) -> Any:
+        bar = super().init_validation_tqdm()
+        bar.disable = (
+            bar.disable or self.trainer.state.fn == "fit"
+        )  # two seconds: no bar of its own
+        return bar
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
+        # From the metric's own counts: compute() would wait for the other processes under DDP.
+        correct, wrong = pl_module.train_acc.tp.sum(), pl_module.train_acc.fn.sum()
+        return {"loss": f"{self.loss:.4f}", "acc": percent(correct / (correct + wrong))}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            self.train_progress_bar.set_description(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            )
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self.loss = outputs["loss"]
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class EpochLines(Callback):
+    """Prints a line for every epoch, with a star where `val/acc` is the best so far."""
+
+    def __init__(self) -> None:
+        self.best = 0.0
+        self.started = 0.0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        line = (
+            f"epoch {trainer.current_epoch + 1:2d}/{trainer.max_epochs}"
+            f"   train loss {metrics['train/loss']:.4f}  acc {percent(metrics['train/acc'])}"
+        )
+        if "val/acc" in metrics:  # absent with --trainer.limit_val_batches 0
+            star = "*" if metrics["val/acc"] > self.best else " "
+            self.best = max(self.best, float(metrics["val/acc"]))
+            val_loss, val_acc = metrics["val/loss"], metrics["val/acc"]
+            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {star}"
+        pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class Pictures(Callback):
+    """Pictures for TensorBoard: augmented training digits, confusion matrix, misread digits.
+
+    The last two are of the validation with the highest `val/acc`, and are drawn when the fit ends.
+    Under DDP they show the first process's share of the images.
+    """
+
+    SHOWN = 40  # misread digits in the grid: a good model misreads about 25 of 5,000
+
+    def __init__(self) -> None:
+        self.best: dict[str, Any] = {"acc": -1.0}
+        self.reset()
+
+    def reset(self) -> None:
+        self.confusion = torch.zeros(10, 10, dtype=torch.long)  # [true digit, predicted digit]
+        self.misread: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.global_step == 0:
+            trainer.logger.experiment.add_image(
+                "augmented training digits", make_grid(batch[0][:64].cpu(), nrow=16), 0
+            )
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        images, labels = batch
+        predicted = outputs.argmax(dim=1)
+        self.confusion += torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).cpu()
+        for i in (predicted != labels).nonzero().flatten().tolist():
+            if len(self.misread) < self.SHOWN:
+                self.misread.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        val_acc = float(trainer.callback_metrics["val/acc"])
+        if val_acc > self.best["acc"]:
+            self.best = {
+                "acc": val_acc,
+                "confusion": self.confusion,
+                "misread": self.misread,
+            }
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger) and "confusion" in self.best:
+            board, step = trainer.logger.experiment, trainer.global_step
+            board.add_figure("val/confusion", draw_confusion(self.best["confusion"]), step)
+            board.add_figure("val/misread", draw_misread(self.best["misread"]), step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+def draw_confusion(confusion: Tensor) -> Figure:
+    """(10, 10) counts [true, predicted] -> a heat map in which single errors are visible."""
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.add_subplot()
+    errors = confusion.clone().fill_diagonal_(0)
+    axes.imshow(errors, cmap="Reds", vmax=max(5, int(errors.max()) * 2))
+    for true in range(10):
+        for predicted in range(10):
+            if count := int(confusion[true, predicted]):
+                axes.text(
+                    predicted,
+                    true,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    color="0.6" if true == predicted else "black",
+                )
+    correct, total = int(confusion.trace()), int(confusion.sum())
+    axes.set(
+        title=f"{total - correct} of {total:,} misread ({percent(correct / max(total, 1))} right)",
+        xlabel="predicted",
+        ylabel="true",
+        xticks=range(10),
+        yticks=range(10),
+    )
+    return figure
+
+
+def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
+    """Images (28, 28) with their true and predicted digit -> a labelled grid."""
+    columns = 8
+    rows = max(1, math.ceil(len(misread) / columns))
+    figure = Figure(figsize=(columns, rows * 1.25), layout="constrained")
+    for position, (image, true, predicted) in enumerate(misread, start=1):
+        axes = figure.add_subplot(rows, columns, position)
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        axes.set_title(f"{true}, read as {predicted}", fontsize=8)
+        axes.axis("off")
+    return figure
+
+
+def percent(fraction: float | Tensor) -> str:
+    """0.994 -> '99.40 %'. Two decimals, without which 99.4 cannot be told from 99.35."""
+    return f"{100 * float(fraction):.2f} %"

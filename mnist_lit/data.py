@@ -1,0 +1,195 @@
+"""MNIST as a LightningDataModule: the embedded files, the split, the loaders and the augmentation.
+
+The original files travel with the package, so nothing is downloaded. Images stay uint8 in memory
+until a batch reaches its device; there they become floats and, in training, are augmented.
+"""
+
+import gzip
+import hashlib
+import os
+import warnings
+from importlib import resources
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+from torchvision.datasets import MNIST
+
+from mnist_lit.augment import Augmentation
+
+Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28), labels (B,) int64
+
+# MD5 of the decompressed files; those of the .gz are torchvision's own, see assets/mnist/SOURCE.md.
+MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+SPLIT_SEED = 0  # the same images are held out whatever the seed of a run
+
+
+class MNISTDataModule(LightningDataModule):
+    """MNIST: 60,000 images to train and choose with, 10,000 to test once.
+
+    Args:
+        data_dir: Folder for the data files; made, filled and repaired from the package's own copy.
+        batch_size: Images per optimizer step, in each process.
+        val_size: Training images held out for validation, the same share of each digit. 0 trains on
+            all 60,000 and validates on the test set, as the original script did.
+        num_workers: Processes that load batches. 0 loads in the main process, which is fastest:
+            a batch is one indexing call.
+        augmentation: Strength of the random distortions in training; null for none.
+    """
+
+    def __init__(
+        self,
+        data_dir: str = "data",
+        batch_size: int = 64,
+        val_size: int = 5000,
+        num_workers: int = 0,
+        augmentation: Augmentation | None = Augmentation(),
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"--data.batch_size must be at least 1, not {batch_size}")
+        if not 0 <= val_size <= 50_000:
+            raise ValueError(f"--data.val_size must be from 0 to 50000, not {val_size}")
+        if num_workers < 0:
+            raise ValueError(f"--data.num_workers must be at least 0, not {num_workers}")
+        self.data_dir = Path(data_dir)
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.num_workers = num_workers
+        self.augmentation = augmentation
+
+    def prepare_data(self) -> None:
+        restore_mnist(self.data_dir)
+
+    def setup(self, stage: str) -> None:
+        trained = MNIST(str(self.data_dir), train=True)
+        self.test_set = Digits(MNIST(str(self.data_dir), train=False))
+        train, val = stratified_split(trained.targets, self.val_size)
+        self.train_set = Digits(trained, train)
+        if self.val_size:
+            self.val_set = Digits(trained, val)
+        else:
+            self.val_set = self.test_set
+            if stage == "fit":
+                warnings.warn(
+                    "--data.val_size 0: validation uses the test set, so a test accuracy from this"
+                    " run was also looked at while training.",
+                    stacklevel=2,
+                )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        # This sampler shuffles by (seed, epoch) alone, so a resumed run sees the same order.
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return self._loader(self.train_set, DistributedSampler, shuffle=True, seed=seed)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.val_set, UnrepeatedDistributedSampler, shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test_set, UnrepeatedDistributedSampler, shuffle=False)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.test_dataloader()
+
+    def _loader(
+        self, dataset: "Digits", sampler: type[DistributedSampler[Batch]], **options: bool | int
+    ) -> DataLoader[Batch]:
+        world_size, rank = (
+            (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        )
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler(dataset, num_replicas=world_size, rank=rank, **options),  # type: ignore[arg-type]
+            collate_fn=as_is,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """uint8 -> float in [0, 1], and in training augmented, on the batch's own device."""
+        images, labels = batch
+        images = images.float() / 255
+        if self.augmentation and self.trainer and self.trainer.training:
+            images = self.augmentation(images)
+        return images, labels
+
+
+class Digits(Dataset[Batch]):
+    """MNIST images and labels as two tensors; a list of indices gets a whole batch at once."""
+
+    def __init__(self, mnist: MNIST, indices: Tensor | None = None) -> None:
+        images, labels = mnist.data.unsqueeze(1), mnist.targets
+        self.images = images if indices is None else images[indices]  # (N, 1, 28, 28) uint8
+        self.labels = labels if indices is None else labels[indices]  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.images[indices], self.labels[indices]
+
+
+def as_is(batch: Batch) -> Batch:
+    """Stands in for the loader's collation: `Digits` already returns whole batches."""
+    return batch
+
+
+def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:
+    """(N,) labels -> sorted indices of train (N - val_size) and val (val_size).
+
+    Each class keeps its share to within one image. The split depends on SPLIT_SEED alone.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    # Evenly spaced picks from a list sorted by class hit each class in proportion.
+    held_out[by_class[torch.arange(val_size) * len(labels) // max(val_size, 1)]] = True
+    return (~held_out).nonzero().squeeze(1), held_out.nonzero().squeeze(1)
+
+
+def restore_mnist(data_dir: Path) -> None:
+    """Make `data_dir/MNIST/raw` hold the four files of MNIST, each checked by its MD5 sum.
+
+    A missing, truncated or altered file is replaced from the package's assets. Files appear under
+    their names only when complete, so two runs may fill one folder at the same time.
+
+    Raises:
+        OSError: `data_dir` cannot be read or written.
+        ValueError: an asset of the package is damaged.
+    """
+    raw = data_dir / "MNIST" / "raw"
+    assets = resources.files("mnist_lit") / "assets" / "mnist"
+    if not assets.is_dir():
+        MNIST(str(data_dir), download=True)  # a package stripped of its assets
+        return
+    for name, md5 in MD5.items():
+        path = raw / name
+        if path.is_file():
+            if hashlib.md5(path.read_bytes()).hexdigest() == md5:
+                continue
+            rank_zero_info(f"{path} is damaged: replaced by the package's copy")
+        content = gzip.decompress((assets / f"{name}.gz").read_bytes())
+        if hashlib.md5(content).hexdigest() != md5:
+            raise ValueError(f"the package is damaged: {assets / name}.gz is not MNIST's")
+        raw.mkdir(parents=True, exist_ok=True)
+        partial = raw / f".{name}.{os.getpid()}"
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""DigitClassifier: DigitNet with its loss, metrics, Adam, OneCycleLR and averaged weights."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics.classification import MulticlassAccuracy
+
+from mnist_lit.network import DigitNet
+
+Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) in [0, 1], labels (B,) int64
+CLASSES = 10
+
+
+class DigitClassifier(LightningModule):
+    """Trains a DigitNet; validates and tests an average of its weights over the last steps.
+
+    Args:
+        narrow: Channels of the network's input block and 1x1 transitions.
+        wide: Channels of the network's 3x3 convolutions.
+        dropout: Probability with which an activation of a 3x3 block is dropped in training.
+        max_lr: Adam's learning rate at the top of the one-cycle schedule.
+        weight_decay: Adam's L2 penalty.
+        pct_start: Fraction of all steps in which the learning rate rises.
+        div_factor: The rate starts at max_lr / div_factor ...
+        final_div_factor: ... and ends at max_lr / div_factor / final_div_factor.
+        average: Decay per step of the exponential moving average of the weights that is validated,
+            tested and exported: 0.998 averages over about 500 steps; 0 uses the raw weights.
+    """
+
+    def __init__(
+        self,
+        narrow: int = 18,
+        wide: int = 32,
+        dropout: float = 0.008,
+        max_lr: float = 0.01,
+        weight_decay: float = 1e-4,
+        pct_start: float = 0.2,
+        div_factor: float = 10,
+        final_div_factor: float = 100,
+        average: float = 0.998,
+    ) -> None:
+        super().__init__()
+        for name, value, valid in (
+            ("narrow", narrow, narrow >= 1),
+            ("wide", wide, wide >= 1),
+            ("dropout", dropout, 0 <= dropout < 1),
+            ("max_lr", max_lr, 0 < max_lr < math.inf),
+            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf),
+            ("pct_start", pct_start, 0 < pct_start < 1),
+            ("div_factor", div_factor, 1 <= div_factor < math.inf),
+            ("final_div_factor", final_div_factor, 1 <= final_div_factor < math.inf),
+            ("average", average, 0 <= average < 1),
+        ):
+            if not valid:
+                raise ValueError(f"--model.{name} {value} is out of range")
+        self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
+        self.network = DigitNet(narrow, wide, dropout)
+        self.averaged = AveragedModel(
+            self.network, multi_avg_fn=self._move_average, use_buffers=True
+        ).requires_grad_(False)
+        # Micro: correct / all. Torchmetrics' default averages the classes' accuracies instead.
+        self.train_acc = MulticlassAccuracy(CLASSES, average="micro")
+        self.val_acc = MulticlassAccuracy(CLASSES, average="micro")
+        self.test_acc = MulticlassAccuracy(CLASSES, average="micro")
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable parameters; the average is a copy of them, not more of them."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits of the averaged network."""
+        logits: Tensor = self.averaged(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self.network(images)
+        loss = F.cross_entropy(logits, labels)
+        self.train_acc.update(logits, labels)
+        self._log_epoch("train", loss, self.train_acc, len(labels))
+        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.averaged.update_parameters(self.network)
+
+    def _move_average(self, averaged: list[Tensor], current: list[Tensor], _: object) -> None:
+        # A window of a tenth of the steps so far, until it is the full one: else the random initial
+        # weights would still be in the average after the first epoch.
+        step = self.trainer.global_step
+        decay = min(self.hparams["average"], (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(averaged, current, None)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._evaluate("val", batch, self.val_acc)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._evaluate("test", batch, self.test_acc)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """(B,) digits."""
+        return self(batch[0]).argmax(dim=1)
+
+    def _evaluate(self, stage: str, batch: Batch, accuracy: MulticlassAccuracy) -> Tensor:
+        """(B, 10) logits, for callbacks; loss and accuracy are logged."""
+        images, labels = batch
+        logits: Tensor = self(images)
+        accuracy.update(logits, labels)
+        self._log_epoch(stage, F.cross_entropy(logits, labels), accuracy, len(labels))
+        return logits
+
+    def _log_epoch(
+        self, stage: str, loss: Tensor, accuracy: MulticlassAccuracy, batch_size: int
+    ) -> None:
+        """The mean loss over images and the exact accuracy of a whole epoch."""
+        self.log(
+            f"{stage}/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=batch_size,
+        )
+        self.log(f"{stage}/acc", accuracy, on_step=False, on_epoch=True, batch_size=batch_size)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("--trainer.max_epochs -1 has no end, which a one-cycle schedule needs")
+        hparams = self.hparams
+        optimizer = torch.optim.Adam(
+            self.network.parameters(),
+            lr=hparams["max_lr"],
+            weight_decay=hparams["weight_decay"],
+            fused=True,  # one pass over all parameters instead of one per tensor
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=hparams["max_lr"],
+            total_steps=int(steps),
+            pct_start=hparams["pct_start"],
+            div_factor=hparams["div_factor"],
+            final_div_factor=hparams["final_div_factor"],
+            cycle_momentum=False,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

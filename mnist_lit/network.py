@@ -1,0 +1,107 @@
+"""DigitNet: the 17,506-parameter CNN, and the cheap dropout that it uses on CPUs.
+
+Channels 1 -> 18 -> 32 -> 18 -> 32 -> 18 -> 32 -> 10 with two max-pools, one skip connection without
+weights, and global average pooling instead of a dense layer. Nothing here needs more than torch.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
+
+
+class DigitNet(nn.Module):
+    """A small CNN that reads one handwritten digit.
+
+    Args:
+        narrow: Channels of the input block and of the 1x1 transitions.
+        wide: Channels of the 3x3 convolutions.
+        dropout: Probability with which each activation of a 3x3 block is dropped in training.
+    """
+
+    def __init__(self, narrow: int = 18, wide: int = 32, dropout: float = 0.008) -> None:
+        super().__init__()
+        self.input = ConvBlock(1, narrow, kernel_size=3, dropout=dropout)
+        self.conv1 = ConvBlock(narrow, wide, kernel_size=3, dropout=dropout)
+        self.transition1 = ConvBlock(wide, narrow, kernel_size=1)
+        self.conv2 = ConvBlock(narrow, wide, kernel_size=3, dilation=2, dropout=dropout)
+        self.transition2 = ConvBlock(wide, narrow, kernel_size=1)
+        self.conv3 = ConvBlock(narrow, wide, kernel_size=3, dropout=dropout)
+        # A ReLU between the last convolution and the pooling is part of the layout: every pooled
+        # logit is the mean of non-negative evidence, so none is below zero.
+        self.output = ConvBlock(wide, 10, kernel_size=1)
+        self.pool = nn.MaxPool2d(2)
+        self.to(memory_format=torch.channels_last)  # a fifth less time per step on a CPU
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits. Any height and width from 8 up will do."""
+        x = self.input((images - MNIST_MEAN) / MNIST_STD)  # (B, narrow, 28, 28)
+        x = self.pool(self.transition1(self.conv1(x)) + x)  # (B, narrow, 14, 14)
+        x = self.pool(self.transition2(self.conv2(x)))  # (B, narrow, 7, 7)
+        x = self.output(self.conv3(x))  # (B, 10, 7, 7)
+        return x.mean(dim=(2, 3))
+
+
+class ConvBlock(nn.Module):
+    """Convolution, BatchNorm, ReLU and dropout; the image keeps its size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        dilation: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel_size // 2)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        x = self.conv(x)
+        if self.training and self.dropout and x.device.type == "cpu":
+            return norm_relu_dropout(x, self.norm, self.dropout)
+        return F.dropout(F.relu_(self.norm(x)), self.dropout, self.training)
+
+
+def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
+    """`dropout(relu(norm(x)), p)` in training, at a cost that grows with what is dropped.
+
+    Stock dropout draws a random number for each of the n activations, which for p = 0.008 is a third
+    of a training step on a CPU. Here Poisson(-n ln(1 - p)) positions are drawn uniformly, with
+    replacement. A Poisson process splits into independent ones, so each activation is hit
+    Poisson(-ln(1 - p)) times independently of the others, and missed with probability 1 - p:
+    dropout, exactly. Two more passes over the activations are saved: the factor 1 / (1 - p) goes
+    into BatchNorm's gain, which a ReLU lets through; and zeros set before the ReLU need no mask
+    for the way back, because its own gradient is zero there.
+
+    Args:
+        x: (B, C, H, W) on a CPU, what the convolution returned.
+        norm: In training mode; its running statistics are updated.
+        p: Probability of dropping an activation, below 1.
+    """
+    scale = 1 / (1 - p)
+    norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+    x = F.batch_norm(
+        x,
+        norm.running_mean,
+        norm.running_var,
+        norm.weight * scale,
+        norm.bias * scale,
+        training=True,
+        momentum=norm.momentum,  # type: ignore[arg-type]
+        eps=norm.eps,
+    )
+    expected_hits = torch.tensor(-x.numel() * math.log1p(-p))
+    hits = torch.randint(x.numel(), (int(torch.poisson(expected_hits)),))
+    # A view without a gap in whichever order the activations lie in memory; `detach`: see above.
+    x.detach().as_strided((x.numel(),), (1,)).index_fill_(0, hits, 0)
+    return F.relu_(x)

@@ -1,0 +1,300 @@
+"""The command line: `python -m mnist_lit.train [fit|validate|test|predict] [flags]`.
+
+The only file that knows all the others. Without a verb it fits, then tests the best checkpoint once.
+"""
+
+import logging
+import math
+import pickle
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from mnist_lit.callbacks import EpochLines, EpochSeed, Pictures, Progress, StopAtAccuracy, percent
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.module import DigitClassifier
+
+
+class UsageError(Exception):
+    """A flag, file or folder that the user gave cannot be used; the message names it."""
+
+
+class Parser(LightningArgumentParser):
+    """Reports a wrong flag in one line instead of the usage of some two hundred flags."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UsageError(message) from ex
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml beside the curves of a new fit; a resumed fit keeps the one it has."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        resumed = trainer.log_dir and (Path(trainer.log_dir) / self.config_filename).exists()
+        if stage == "fit" and trainer.logger and not resumed:
+            super().setup(trainer, pl_module, stage)
+
+
+class DigitCLI(LightningCLI):
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(StopAtAccuracy, "stop")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        args = sys.argv[1:] if args is None else args
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+            args = ["fit", *args]
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Find `--ckpt_path last` or `best` in the newest run; a checkpoint's network wins over flags."""
+        config = self.config[self.config.subcommand]
+        if config.ckpt_path is None:
+            if self.config.subcommand != "fit":
+                raise UsageError(
+                    f"{self.config.subcommand} needs --ckpt_path: a checkpoint file, or last or best"
+                    " for those of the newest run"
+                )
+            return
+        path = config.ckpt_path = find_checkpoint(config.ckpt_path, log_root(config.trainer))
+        for name, saved in load_checkpoint(path)["hyper_parameters"].items():
+            if name in config.model and config.model[name] != saved:
+                print(
+                    f"--model.{name} {config.model[name]}: the checkpoint's {saved} is used instead",
+                    file=sys.stderr,
+                )
+                config.model[name] = saved
+
+    def before_instantiate_classes(self) -> None:
+        trainer = self.config[self.subcommand].trainer
+        if trainer.precision is None:
+            trainer.precision = default_precision(trainer.accelerator)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        trainer, ckpt_path = config["trainer"], config["ckpt_path"]
+        if trainer["logger"] in (None, True):
+            kwargs["logger"] = TensorBoardLogger(
+                log_root(trainer).parent,
+                name=log_root(trainer).name,
+                version=resumed_version(ckpt_path) if self.subcommand == "fit" else None,
+                default_hp_metric=False,
+            )
+        callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines()]
+        if kwargs.get("logger", trainer["logger"]):
+            callbacks.append(Pictures())
+        if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
+            callbacks.append(Progress())
+        else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
+            kwargs["enable_progress_bar"] = False
+        if trainer["enable_checkpointing"] is not False:
+            callbacks.append(
+                ModelCheckpoint(
+                    monitor="val/acc",
+                    mode="max",
+                    filename="best-{val/acc:.4f}",
+                    auto_insert_metric_name=False,
+                    save_last=True,
+                    save_on_train_epoch_end=True,  # so that a resume starts at a whole epoch
+                )
+            )
+        if trainer["enable_model_summary"] is None:
+            kwargs["enable_model_summary"] = False  # the header says the one number that matters
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def before_fit(self) -> None:
+        self.started = time.perf_counter()
+        if self.trainer.is_global_zero:
+            print(
+                f"DigitNet, {self.model.parameter_count:,} parameters,"
+                f" on {describe_device(self.trainer)}",
+                flush=True,
+            )
+
+    def after_fit(self) -> None:
+        seconds = time.perf_counter() - self.started
+        trainer, checkpoints = self.trainer, self.trainer.checkpoint_callback
+        if trainer.fast_dev_run:
+            return
+        best = checkpoints.best_model_path if isinstance(checkpoints, ModelCheckpoint) else ""
+        stop = next(c for c in trainer.callbacks if isinstance(c, StopAtAccuracy))
+        metrics = {"epochs": trainer.current_epoch, "seconds": seconds}
+        if best:
+            metrics["best_val_acc"] = float(checkpoints.best_model_score)
+        # weights_only: nothing in the file is executed.
+        [test] = trainer.test(
+            self.model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True
+        )
+        metrics["test_acc"] = test["test/acc"]
+        if isinstance(trainer.logger, TensorBoardLogger):
+            settings = {k: self.config["fit"][k].as_flat() for k in ("model", "data", "stop")}
+            trainer.logger.log_hyperparams(
+                {key: vars(value) for key, value in settings.items()},
+                {f"final/{name}": value for name, value in metrics.items()},
+            )
+            trainer.logger.save()
+        if trainer.is_global_zero:
+            print(self._summary(metrics, stop, best))
+
+    def _summary(self, metrics: dict[str, float], stop: StopAtAccuracy, best: str) -> str:
+        tested = len(self.datamodule.test_set)
+        low, high = wilson_interval(metrics["test_acc"], tested)
+        if stop.accuracy is None:
+            target = "none set"
+        elif stop.reached_epoch:
+            target = f"{percent(stop.accuracy)} reached in epoch {stop.reached_epoch}"
+        else:
+            target = f"{percent(stop.accuracy)} not reached in {metrics['epochs']} epochs"
+        rows = {
+            "device": describe_device(self.trainer),
+            "parameters": f"{self.model.parameter_count:,}",
+            "target": target,
+            "best val": f"{percent(metrics['best_val_acc'])} of {len(self.datamodule.val_set):,}"
+            if best
+            else "no checkpoint kept: the last weights were tested",
+            "test": f"{percent(metrics['test_acc'])} of {tested:,}, measured once;"
+            f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
+            "time": f"{metrics['seconds']:.0f} s",
+            "checkpoint": best and relative(best),
+            "curves": isinstance(self.trainer.logger, TensorBoardLogger)
+            and f"tensorboard --logdir {relative(self.trainer.logger.root_dir)}",
+        }
+        return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Writes the digit read in each test image, one a line, to the run's log folder."""
+        digits = torch.cat(self.trainer.predict(**kwargs)).tolist()
+        path = Path(self.trainer.log_dir or ".") / "predictions.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{digit}\n" for digit in digits))
+        print(f"{len(digits):,} digits written to {path}")
+
+
+def default_precision(accelerator: str) -> str:
+    """bf16-mixed where the processor multiplies bfloat16 itself, else 32-true."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+        )
+    if accelerator != "cpu" and torch.backends.mps.is_available():
+        return "32-true"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bf16-mixed" if fast else "32-true"
+
+
+def describe_device(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cpu":
+        name += f" with {torch.get_num_threads()} threads"
+    processes = f" x {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{name}{processes}, {trainer.precision}"
+
+
+def log_root(trainer_config: Namespace) -> Path:
+    """The folder that holds version_0, version_1, ..."""
+    return Path(trainer_config["default_root_dir"] or ".") / "lightning_logs"
+
+
+def find_checkpoint(ckpt_path: str, logs: Path) -> str:
+    """A path as it is; `last` or `best` as that file of the newest run under `logs`."""
+    if ckpt_path not in ("last", "best"):
+        if not Path(ckpt_path).is_file():
+            raise UsageError(f"--ckpt_path {ckpt_path}: no such file")
+        return ckpt_path
+    found = logs.glob(f"version_*/checkpoints/{ckpt_path}*.ckpt")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise UsageError(f"--ckpt_path {ckpt_path}: no run under {logs} has such a checkpoint")
+    return str(newest)
+
+
+def resumed_version(ckpt_path: str | None) -> int | None:
+    """N of .../version_N/checkpoints/x.ckpt, so that a resumed run goes on in its own folder."""
+    match = re.fullmatch(r"version_(\d+)", Path(ckpt_path or "").resolve().parent.parent.name)
+    return int(match[1]) if match else None
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """A checkpoint of DigitClassifier, read without executing anything that is in the file."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise UsageError(f"--ckpt_path {path}: not a checkpoint that can be read safely") from error
+    if (
+        not isinstance(checkpoint, dict)
+        or "hyper_parameters" not in checkpoint
+        or "averaged.module.input.0.weight" not in checkpoint.get("state_dict", ())
+    ):
+        raise UsageError(f"--ckpt_path {path}: not a checkpoint of this project's DigitClassifier")
+    return checkpoint
+
+
+def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
+    """95 % interval of an accuracy measured on `number` images (Wilson, JASA 22, 1927)."""
+    z2 = 1.96**2
+    center = (accuracy + z2 / (2 * number)) / (1 + z2 / number)
+    spread = math.sqrt(accuracy * (1 - accuracy) / number + z2 / (4 * number**2))
+    half = 1.96 * spread / (1 + z2 / number)
+    return center - half, center + half
+
+
+def relative(path: str) -> str:
+    """The path from the working directory where it lies below it."""
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main() -> None:
+    # Lightning's hints (devices not used, other products) give way to our own header; its warnings stay.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    for unhelpful in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
+        "The number of training batches",  # smaller than the interval of step logs: a short epoch
+        "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
+        "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+    ):
+        warnings.filterwarnings("ignore", message=unhelpful)
+    try:
+        DigitCLI(
+            DigitClassifier,
+            MNISTDataModule,
+            save_config_callback=SaveConfig,
+            seed_everything_default=42,
+            trainer_defaults={"max_epochs": 20},
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+    except UsageError as error:
+        fail(error, status=2)
+    except (ValueError, MisconfigurationException) as error:
+        fail(error, status=2)
+    except OSError as error:
+        fail(error, status=1)
+
+
+def fail(error: Exception, status: int) -> NoReturn:
+    """One line on standard error, then exit."""
+    message = " ".join(str(error).split())
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()
