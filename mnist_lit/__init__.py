@@ -1,3 +1,3 @@
-"""mnist_lit: a 17,506-parameter CNN that reads handwritten digits, trained with PyTorch Lightning."""
+"""A 17,506-parameter CNN that reads handwritten digits, trained with PyTorch Lightning."""
 
 __version__ = "0.1.0"

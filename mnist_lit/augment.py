@@ -85,7 +85,7 @@ class Augmentation:
 
 
 def affine(images: Tensor, draws: Draws) -> Tensor:
-    """(B, 1, H, W) -> rotated, sheared, scaled and shifted about the centre, bilinear, black outside.
+    """(B, 1, H, W) -> sheared, scaled, rotated and shifted, bilinear, black outside.
 
     An output pixel p takes its value from A^-1 (p - shift) with A = rotation @ x-shear * scale, in
     pixels from the centre: the convention of `torchvision.transforms.functional.affine`.

@@ -91,9 +91,10 @@ class Progress(TQDMProgressBar):
         )  # two seconds: no bar of its own
         return bar
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         # From the metric's own counts: compute() would wait for the other processes under DDP.
-        correct, wrong = pl_module.train_acc.tp.sum(), pl_module.train_acc.fn.sum()
+        metric: Any = pl_module.train_acc
+        correct, wrong = metric.tp.sum(), metric.fn.sum()
         return {"loss": f"{self.loss:.4f}", "acc": percent(correct / (correct + wrong))}
 
     def on_train_batch_start(
@@ -222,7 +223,7 @@ def draw_confusion(confusion: Tensor) -> Figure:
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
     errors = confusion.clone().fill_diagonal_(0)
-    axes.imshow(errors, cmap="Reds", vmax=max(5, int(errors.max()) * 2))
+    axes.imshow(errors.numpy(), cmap="Reds", vmax=max(5, int(errors.max()) * 2))
     for true in range(10):
         for predicted in range(10):
             if count := int(confusion[true, predicted]):
@@ -252,7 +253,7 @@ def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
     figure = Figure(figsize=(columns, rows * 1.25), layout="constrained")
     for position, (image, true, predicted) in enumerate(misread, start=1):
         axes = figure.add_subplot(rows, columns, position)
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1)
         axes.set_title(f"{true}, read as {predicted}", fontsize=8)
         axes.axis("off")
     return figure

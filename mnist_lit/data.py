@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -111,7 +110,7 @@ class MNISTDataModule(LightningDataModule):
             dataset,
             self.batch_size,
             sampler=sampler(dataset, num_replicas=world_size, rank=rank, **options),  # type: ignore[arg-type]
-            collate_fn=as_is,
+            collate_fn=as_is,  # type: ignore[arg-type]
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -182,7 +181,7 @@ def restore_mnist(data_dir: Path) -> None:
         if path.is_file():
             if hashlib.md5(path.read_bytes()).hexdigest() == md5:
                 continue
-            rank_zero_info(f"{path} is damaged: replaced by the package's copy")
+            warnings.warn(f"{path} was damaged: replaced by the package's copy", stacklevel=2)
         content = gzip.decompress((assets / f"{name}.gz").read_bytes())
         if hashlib.md5(content).hexdigest() != md5:
             raise ValueError(f"the package is damaged: {assets / name}.gz is not MNIST's")

@@ -1,6 +1,7 @@
 """DigitClassifier: DigitNet with its loss, metrics, Adam, OneCycleLR and averaged weights."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -91,7 +92,9 @@ class DigitClassifier(LightningModule):
     def on_train_batch_end(self, *_: Any) -> None:
         self.averaged.update_parameters(self.network)
 
-    def _move_average(self, averaged: list[Tensor], current: list[Tensor], _: object) -> None:
+    def _move_average(
+        self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int
+    ) -> None:
         # A window of a tenth of the steps so far, until it is the full one: else the random initial
         # weights would still be in the average after the first epoch.
         step = self.trainer.global_step

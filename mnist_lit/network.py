@@ -75,9 +75,9 @@ class ConvBlock(nn.Module):
 def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
     """`dropout(relu(norm(x)), p)` in training, at a cost that grows with what is dropped.
 
-    Stock dropout draws a random number for each of the n activations, which for p = 0.008 is a third
-    of a training step on a CPU. Here Poisson(-n ln(1 - p)) positions are drawn uniformly, with
-    replacement. A Poisson process splits into independent ones, so each activation is hit
+    Stock dropout draws a random number for each of the n activations, which is a third of a whole
+    training step on a CPU, whatever p. Here Poisson(-n ln(1 - p)) positions are drawn uniformly,
+    with replacement. A Poisson process splits into independent ones, so each activation is hit
     Poisson(-ln(1 - p)) times independently of the others, and missed with probability 1 - p:
     dropout, exactly. Two more passes over the activations are saved: the factor 1 / (1 - p) goes
     into BatchNorm's gain, which a ReLU lets through; and zeros set before the ReLU need no mask

@@ -1,6 +1,7 @@
 """The command line: `python -m mnist_lit.train [fit|validate|test|predict] [flags]`.
 
-The only file that knows all the others. Without a verb it fits, then tests the best checkpoint once.
+The only file that knows all the others. Without a verb it fits; a fit ends with one test of the
+best checkpoint.
 """
 
 import logging
@@ -10,16 +11,17 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_lit.callbacks import EpochLines, EpochSeed, Pictures, Progress, StopAtAccuracy, percent
 from mnist_lit.data import MNISTDataModule
@@ -57,20 +59,20 @@ class DigitCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Find `--ckpt_path last` or `best` in the newest run; a checkpoint's network wins over flags."""
+        """Find `last` or `best` in the newest run; a checkpoint's settings win over flags."""
         config = self.config[self.config.subcommand]
         if config.ckpt_path is None:
             if self.config.subcommand != "fit":
                 raise UsageError(
-                    f"{self.config.subcommand} needs --ckpt_path: a checkpoint file, or last or best"
-                    " for those of the newest run"
+                    f"{self.config.subcommand} needs --ckpt_path: a checkpoint file, or last or"
+                    " best for those of the newest run"
                 )
             return
         path = config.ckpt_path = find_checkpoint(config.ckpt_path, log_root(config.trainer))
         for name, saved in load_checkpoint(path)["hyper_parameters"].items():
             if name in config.model and config.model[name] != saved:
                 print(
-                    f"--model.{name} {config.model[name]}: the checkpoint's {saved} is used instead",
+                    f"--model.{name} {config.model[name]}: {saved}, as in the checkpoint, is used",
                     file=sys.stderr,
                 )
                 config.model[name] = saved
@@ -97,17 +99,16 @@ class DigitCLI(LightningCLI):
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
+        self.checkpoint = ModelCheckpoint(
+            monitor="val/acc",
+            mode="max",
+            filename="best-{val/acc:.4f}",
+            auto_insert_metric_name=False,
+            save_last=True,
+            save_on_train_epoch_end=True,  # so that a resume starts at a whole epoch
+        )
         if trainer["enable_checkpointing"] is not False:
-            callbacks.append(
-                ModelCheckpoint(
-                    monitor="val/acc",
-                    mode="max",
-                    filename="best-{val/acc:.4f}",
-                    auto_insert_metric_name=False,
-                    save_last=True,
-                    save_on_train_epoch_end=True,  # so that a resume starts at a whole epoch
-                )
-            )
+            callbacks.append(self.checkpoint)
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -122,31 +123,36 @@ class DigitCLI(LightningCLI):
             )
 
     def after_fit(self) -> None:
-        seconds = time.perf_counter() - self.started
-        trainer, checkpoints = self.trainer, self.trainer.checkpoint_callback
-        if trainer.fast_dev_run:
+        trainer = self.trainer
+        metrics: dict[str, float] = {
+            "epochs": trainer.current_epoch,
+            "seconds": time.perf_counter() - self.started,
+        }
+        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
-        best = checkpoints.best_model_path if isinstance(checkpoints, ModelCheckpoint) else ""
-        stop = next(c for c in trainer.callbacks if isinstance(c, StopAtAccuracy))
-        metrics = {"epochs": trainer.current_epoch, "seconds": seconds}
-        if best:
-            metrics["best_val_acc"] = float(checkpoints.best_model_score)
+        if self.checkpoint.best_model_score is not None:
+            metrics["best_val_acc"] = float(self.checkpoint.best_model_score)
         # weights_only: nothing in the file is executed.
         [test] = trainer.test(
-            self.model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True
+            self.model,
+            self.datamodule,
+            ckpt_path=self.checkpoint.best_model_path or None,
+            verbose=False,
+            weights_only=True,
         )
         metrics["test_acc"] = test["test/acc"]
         if isinstance(trainer.logger, TensorBoardLogger):
-            settings = {k: self.config["fit"][k].as_flat() for k in ("model", "data", "stop")}
+            config = self.config["fit"].as_dict()
             trainer.logger.log_hyperparams(
-                {key: vars(value) for key, value in settings.items()},
+                {key: config[key] for key in ("seed_everything", "model", "data", "stop")},
                 {f"final/{name}": value for name, value in metrics.items()},
             )
-            trainer.logger.save()
         if trainer.is_global_zero:
-            print(self._summary(metrics, stop, best))
+            print(self._summary(metrics))
 
-    def _summary(self, metrics: dict[str, float], stop: StopAtAccuracy, best: str) -> str:
+    def _summary(self, metrics: dict[str, float]) -> str:
+        stop: StopAtAccuracy = self.config_init["fit"]["stop"]
+        best = self.checkpoint.best_model_path
         tested = len(self.datamodule.test_set)
         low, high = wilson_interval(metrics["test_acc"], tested)
         if stop.accuracy is None:
@@ -166,14 +172,15 @@ class DigitCLI(LightningCLI):
             f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
             "time": f"{metrics['seconds']:.0f} s",
             "checkpoint": best and relative(best),
-            "curves": isinstance(self.trainer.logger, TensorBoardLogger)
-            and f"tensorboard --logdir {relative(self.trainer.logger.root_dir)}",
         }
+        if isinstance(self.trainer.logger, TensorBoardLogger):
+            rows["curves"] = f"tensorboard --logdir {relative(self.trainer.logger.root_dir)}"
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 
     def predict(self, **kwargs: Any) -> None:
         """Writes the digit read in each test image, one a line, to the run's log folder."""
-        digits = torch.cat(self.trainer.predict(**kwargs)).tolist()
+        batches: Any = self.trainer.predict(**kwargs)
+        digits = torch.cat(batches).tolist()
         path = Path(self.trainer.log_dir or ".") / "predictions.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{digit}\n" for digit in digits))
@@ -188,7 +195,7 @@ def default_precision(accelerator: str) -> str:
         )
     if accelerator != "cpu" and torch.backends.mps.is_available():
         return "32-true"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "bf16-mixed" if fast else "32-true"
 
@@ -235,7 +242,7 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     if (
         not isinstance(checkpoint, dict)
         or "hyper_parameters" not in checkpoint
-        or "averaged.module.input.0.weight" not in checkpoint.get("state_dict", ())
+        or "averaged.module.input.conv.weight" not in checkpoint.get("state_dict", ())
     ):
         raise UsageError(f"--ckpt_path {path}: not a checkpoint of this project's DigitClassifier")
     return checkpoint
@@ -259,7 +266,7 @@ def relative(path: str) -> str:
 
 
 def main() -> None:
-    # Lightning's hints (devices not used, other products) give way to our own header; its warnings stay.
+    # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

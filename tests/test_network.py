@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from mnist_lit.network import DigitNet, SparseDropout
+from mnist_lit.network import ConvBlock, DigitNet, norm_relu_dropout
 
 
 def test_default_has_17506_parameters() -> None:
@@ -32,9 +33,10 @@ def test_convolutions_are_those_of_the_layout() -> None:
 
 def test_widths_and_dropout_are_arguments() -> None:
     net = DigitNet(narrow=4, wide=6, dropout=0.5)
-    assert net.conv1[0].in_channels == 4
-    assert net.conv1[0].out_channels == 6
-    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.5] * 4
+    assert net.conv1.conv.in_channels == 4
+    assert net.conv1.conv.out_channels == 6
+    dropout = [m.dropout for m in net.modules() if isinstance(m, ConvBlock)]
+    assert dropout == [0.5, 0.5, 0, 0.5, 0, 0.5, 0]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (28, 28), (64, 40)])
@@ -50,7 +52,7 @@ def test_logits_are_means_of_non_negative_evidence() -> None:
 
 def test_skip_connection_carries_the_input_block() -> None:
     net = DigitNet().eval()
-    nn.init.zeros_(net.transition1[0].weight)  # the branch beside the skip now says nothing
+    nn.init.zeros_(net.transition1.conv.weight)  # the branch beside the skip now says nothing
     a, b = net(torch.zeros(1, 1, 28, 28)), net(torch.rand(1, 1, 28, 28))
     assert not torch.allclose(a, b)
 
@@ -58,7 +60,7 @@ def test_skip_connection_carries_the_input_block() -> None:
 def test_normalises_inside() -> None:
     net = DigitNet().eval()
     seen: list[torch.Tensor] = []
-    net.input[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    net.input.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     net(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8))
     assert seen[0][0, 0, 0, 0].item() == pytest.approx(-0.1307 / 0.3081)
     assert seen[0][1, 0, 0, 0].item() == pytest.approx((1 - 0.1307) / 0.3081)
@@ -75,50 +77,60 @@ def test_torch_export_with_a_dynamic_batch() -> None:
     torch.testing.assert_close(program.module()(images), net(images))
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("p", [0.008, 0.3])
-def test_sparse_dropout_drops_each_activation_with_probability_p(
-    p: float, channels_last: bool
+def test_dropout_drops_each_activation_with_probability_p(
+    p: float, layout: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    ones = torch.ones(50, 8, 28, 28).to(memory_format=layout)
-    dropped = SparseDropout(p)(ones) == 0
-    # Within 5 standard deviations of a Bernoulli mean, over all and for each channel.
-    for share, number in [(dropped.float().mean(), ones.numel())] + [
-        (channel.float().mean(), ones.numel() / 8) for channel in dropped.unbind(1)
-    ]:
-        assert abs(share.item() - p) < 5 * (p * (1 - p) / number) ** 0.5
+    norm = nn.BatchNorm2d(8)
+    norm.bias.data.fill_(100.0)  # ReLU itself zeroes nothing
+    x = torch.randn(50, 8, 28, 28).to(memory_format=layout)
+    dropped = norm_relu_dropout(x, norm, p) == 0
+    # Within 5 standard deviations of a Bernoulli mean, over all and for each channel and row.
+    for group in (dropped, *dropped.unbind(1), *dropped.unbind(2)):
+        error = (p * (1 - p) / group.numel()) ** 0.5
+        assert abs(group.float().mean().item() - p) < 5 * error
 
 
-def test_sparse_dropout_is_independent_between_positions_and_calls() -> None:
+def test_dropout_is_independent_between_positions_and_calls() -> None:
     torch.manual_seed(0)
-    dropout = SparseDropout(0.3)
-    ones = torch.ones(2000, 1, 2, 2)
-    first, second = (dropout(ones) == 0).float().flatten(1), (dropout(ones) == 0).float().flatten(1)
-    correlations = torch.corrcoef(torch.cat([first, second], dim=1).T).fill_diagonal_(0)
+    norm = nn.BatchNorm2d(1)
+    norm.bias.data.fill_(100.0)
+    x = torch.randn(2000, 1, 2, 2)
+    calls = [(norm_relu_dropout(x, norm, 0.3) == 0).float().flatten(1) for _ in range(2)]
+    correlations = torch.corrcoef(torch.cat(calls, dim=1).T).fill_diagonal_(0)
     assert correlations.abs().max() < 5 / 2000**0.5
     # The number dropped varies as it does for independent draws: variance n p (1 - p).
-    assert first.sum(1).var().item() == pytest.approx(4 * 0.3 * 0.7, rel=0.15)
+    assert calls[0].sum(1).var().item() == pytest.approx(4 * 0.3 * 0.7, rel=0.15)
 
 
-def test_sparse_dropout_scales_and_passes_gradients_like_stock_dropout() -> None:
+def test_dropout_keeps_values_and_gradients_of_the_stock_layers() -> None:
     torch.manual_seed(0)
-    x = torch.rand(4, 3, 8, 8).add(1).requires_grad_()
-    y = SparseDropout(0.25)(x)
-    kept = y != 0
-    torch.testing.assert_close(y[kept], x[kept] / 0.75)
-    y.sum().backward()
-    assert x.grad is not None
-    torch.testing.assert_close(x.grad, kept / 0.75)
+    ours, stock = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    x = torch.randn(16, 3, 8, 8, requires_grad=True)
+    y = norm_relu_dropout(x, ours, 0.25)
+    # Stock layers, with the positions that were dropped here as their mask.
+    before = F.relu(stock(x))
+    mask = torch.where((y == 0) & (before > 0), 0.0, 1 / 0.75)
+    assert 0.2 < (mask == 0).float().mean() / (before > 0).float().mean() < 0.3
+    expected = before * mask
+    torch.testing.assert_close(y, expected)
+    weights = torch.randn_like(y)
+    got = torch.autograd.grad((y * weights).sum(), [x, ours.weight, ours.bias], retain_graph=True)
+    want = torch.autograd.grad((expected * weights).sum(), [x, stock.weight, stock.bias])
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.state_dict(), stock.state_dict())
 
 
-def test_sparse_dropout_leaves_its_input_and_evaluation_alone() -> None:
-    x = torch.rand(4, 3, 8, 8)
-    before = x.clone()
-    SparseDropout(0.5)(x)
-    torch.testing.assert_close(x, before, rtol=0, atol=0)
-    assert SparseDropout(0.5).eval()(x) is x
+def test_a_block_drops_in_training_only() -> None:
+    torch.manual_seed(0)
+    block = ConvBlock(1, 8, kernel_size=3, dropout=0.5)
+    images = torch.rand(8, 1, 28, 28)
+    first, second = block(images), block(images)
+    assert (first != second).any()
+    block.eval()
+    torch.testing.assert_close(block(images), block(images), rtol=0, atol=0)
 
 
 def test_channels_last_changes_no_result() -> None:

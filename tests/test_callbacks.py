@@ -1,0 +1,114 @@
+"""StopAtAccuracy on scripted accuracies, and the pictures' contents."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torchmetrics.classification import MulticlassAccuracy
+
+from mnist_lit.callbacks import Pictures, StopAtAccuracy, draw_confusion, draw_misread
+
+
+class ScriptedTrainer:
+    """As much of a Trainer as the callback reads."""
+
+    def __init__(self) -> None:
+        self.sanity_checking = False
+        self.should_stop = False
+        self.current_epoch = 0
+        self.callback_metrics: dict[str, torch.Tensor] = {}
+
+
+def play(stop: StopAtAccuracy, accuracies: list[float], sanity_checking: bool = False) -> Any:
+    trainer = ScriptedTrainer()
+    trainer.sanity_checking = sanity_checking
+    for epoch, accuracy in enumerate(accuracies):
+        trainer.current_epoch = epoch
+        trainer.callback_metrics = {"val/acc": torch.tensor(accuracy)}
+        stop.on_validation_end(trainer, None)  # type: ignore[arg-type]
+        if trainer.should_stop:
+            break
+    return trainer
+
+
+def test_stops_at_exactly_the_target_and_names_the_epoch() -> None:
+    stop = StopAtAccuracy(0.994)
+    trainer = play(stop, [0.9, 0.9939, 0.9940, 0.9999])
+    assert trainer.should_stop
+    assert stop.reached_epoch == 3
+
+
+def test_does_not_stop_below_the_target() -> None:
+    stop = StopAtAccuracy(0.994)
+    assert not play(stop, [0.9939] * 30).should_stop
+    assert stop.reached_epoch is None
+
+
+def test_ignores_the_sanity_check() -> None:
+    assert not play(StopAtAccuracy(0.5), [1.0], sanity_checking=True).should_stop
+
+
+def test_null_never_stops() -> None:
+    assert not play(StopAtAccuracy(None), [1.0]).should_stop
+
+
+@pytest.mark.parametrize("correct", range(9_900, 10_000))
+def test_every_count_of_10000_is_exact(correct: int) -> None:
+    """As a Python float, half of these float32 accuracies are below correct / 10000."""
+    metric = MulticlassAccuracy(10, average="micro")
+    labels = torch.zeros(10_000, dtype=torch.long)
+    predicted = labels.clone()
+    predicted[correct:] = 1
+    metric.update(predicted, labels)
+    accuracy = metric.compute().item()
+    assert play(StopAtAccuracy(correct / 10_000), [accuracy]).should_stop
+    assert not play(StopAtAccuracy((correct + 1) / 10_000), [accuracy]).should_stop
+
+
+@pytest.mark.parametrize("accuracy", [0, -1, 1.001, 99.4, float("nan")])
+def test_a_target_that_is_no_fraction_names_the_flag(accuracy: float) -> None:
+    with pytest.raises(ValueError, match=r"--stop\.accuracy"):
+        StopAtAccuracy(accuracy)
+
+
+def test_a_resumed_run_that_had_reached_its_target_stops_at_once() -> None:
+    finished = StopAtAccuracy(0.5)
+    play(finished, [0.6])
+    for target, stops in [(0.5, True), (0.7, False), (None, False)]:
+        resumed, trainer = StopAtAccuracy(target), ScriptedTrainer()
+        resumed.load_state_dict(finished.state_dict())
+        resumed.on_train_start(trainer, None)  # type: ignore[arg-type]
+        assert trainer.should_stop == stops
+
+
+def test_pictures_keep_the_best_validation() -> None:
+    pictures, trainer = Pictures(), SimpleNamespace(sanity_checking=False)
+    trainer.state = SimpleNamespace(fn="fit")
+    labels = torch.tensor([0, 1, 2, 3])
+    for accuracy, predicted in [(0.5, [0, 1, 9, 9]), (0.75, [0, 1, 2, 8]), (0.25, [0, 7, 7, 7])]:
+        logits = torch.nn.functional.one_hot(torch.tensor(predicted), 10).float()
+        pictures.on_validation_epoch_start(trainer, None)  # type: ignore[arg-type]
+        batch = torch.rand(4, 1, 28, 28), labels
+        pictures.on_validation_batch_end(trainer, None, logits, batch, 0)  # type: ignore[arg-type]
+        trainer.callback_metrics = {"val/acc": torch.tensor(accuracy)}
+        pictures.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    best = pictures.best
+    assert best["confusion"].trace() == 3
+    assert best["confusion"][3, 8] == 1
+    [(image, true, predicted_digit)] = best["misread"]
+    assert (image.shape, true, predicted_digit) == ((28, 28), 3, 8)
+
+
+def test_confusion_figure_shows_every_count() -> None:
+    confusion = torch.eye(10, dtype=torch.long) * 50
+    confusion[4, 9] = 7
+    axes = draw_confusion(confusion).axes[0]
+    counts = [text.get_text() for text in axes.texts]
+    assert sorted(counts) == ["50"] * 10 + ["7"]
+    assert "7 of 507 misread" in axes.get_title()
+
+
+def test_misread_figure_names_true_and_predicted_digit() -> None:
+    figure = draw_misread([(torch.rand(28, 28), 4, 9)] * 10)
+    assert [axes.get_title() for axes in figure.axes] == ["4, read as 9"] * 10

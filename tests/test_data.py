@@ -1,0 +1,150 @@
+"""MNISTDataModule: the files and their repair, the split, the loaders, augmentation in training."""
+
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torchvision.datasets import MNIST
+
+from mnist_lit.augment import Augmentation
+from mnist_lit.data import MD5, Digits, MNISTDataModule, restore_mnist, stratified_split
+
+RAW = Path("MNIST") / "raw"
+
+
+def sums(data_dir: Path) -> dict[str, str]:
+    return {p.name: hashlib.md5(p.read_bytes()).hexdigest() for p in (data_dir / RAW).iterdir()}
+
+
+def test_assets_are_the_original_files() -> None:
+    assets = resources.files("mnist_lit") / "assets" / "mnist"
+    for resource, md5 in MNIST.resources:
+        assert hashlib.md5((assets / resource).read_bytes()).hexdigest() == md5
+    for name, md5 in MD5.items():
+        content = gzip.decompress((assets / f"{name}.gz").read_bytes())
+        assert hashlib.md5(content).hexdigest() == md5
+
+
+def test_an_absent_folder_is_filled(data_dir: Path) -> None:
+    assert sums(data_dir) == MD5
+    assert len(MNIST(str(data_dir), train=True)) == 60_000
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated", "altered", "swapped", "empty"])
+def test_a_damaged_file_is_repaired_and_said(fault: str, tmp_path: Path) -> None:
+    restore_mnist(tmp_path)
+    path = tmp_path / RAW / "train-labels-idx1-ubyte"
+    content = path.read_bytes()
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {
+                "truncated": content[:-1],
+                "altered": content[:-1] + bytes([content[-1] ^ 1]),
+                "swapped": (tmp_path / RAW / "t10k-labels-idx1-ubyte").read_bytes(),
+                "empty": b"",
+            }[fault]
+        )
+    with nullcontext() if fault == "missing" else pytest.warns(UserWarning, match=path.name):
+        restore_mnist(tmp_path)
+    assert sums(tmp_path) == MD5
+
+
+def test_a_damaged_asset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MD5, "t10k-labels-idx1-ubyte", "0" * 32)
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte\.gz"):
+        restore_mnist(tmp_path)
+    assert "t10k-labels-idx1-ubyte" not in sums(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        restore_mnist(tmp_path / "file" / "data")
+
+
+def test_the_split_is_stratified_fixed_and_disjoint(data_dir: Path) -> None:
+    labels = MNIST(str(data_dir), train=True).targets
+    train, val = stratified_split(labels, 5000)
+    assert (len(train), len(val)) == (55_000, 5000)
+    assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(60_000))
+    share = torch.bincount(labels[val]) - torch.bincount(labels) * 5000 / 60_000
+    assert share.abs().max() <= 1
+    torch.manual_seed(123)  # the run's own seed has no part in it
+    assert torch.equal(stratified_split(labels, 5000)[1], val)
+    assert len(stratified_split(labels, 0)[1]) == 0
+
+
+def test_a_training_epoch_sees_every_image_once_in_a_new_order(data_dir: Path) -> None:
+    data = MNISTDataModule(str(data_dir), batch_size=999)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    epochs = []
+    for epoch in (0, 0, 1):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        epochs.append(torch.cat([images for images, _ in loader]).flatten(1))
+    fingerprints = [(images * torch.arange(784)).sum(1) for images in epochs]
+    expected = (data.train_set.images.flatten(1) * torch.arange(784)).sum(1)
+    assert torch.equal(fingerprints[0].sort().values, expected.sort().values)
+    assert torch.equal(fingerprints[0], fingerprints[1])
+    assert not torch.equal(fingerprints[0], fingerprints[2])
+
+
+def test_a_batch_is_one_indexing_call(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Digits, "__getitem__", None)
+    images, labels = digits.__getitems__([3, 1])
+    assert images.shape == (2, 1, 28, 28)
+    assert torch.equal(labels, digits.labels[[3, 1]])
+    batches = list(torch.utils.data.DataLoader(digits, 4000, collate_fn=lambda batch: batch))
+    assert [len(labels) for _, labels in batches] == [4000, 4000, 2000]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_only_training_batches_are_augmented(digits: Digits, training: bool) -> None:
+    data = MNISTDataModule()
+    data.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+    batch = digits.images[:8], digits.labels[:8]
+    images, labels = data.on_after_batch_transfer(batch, 0)
+    plain = batch[0].float() / 255
+    assert images.dtype == torch.float
+    assert torch.equal(images, plain) == (not training)
+    assert torch.equal(labels, batch[1])
+    data.augmentation = None
+    assert torch.equal(data.on_after_batch_transfer(batch, 0)[0], plain)
+
+
+def test_val_size_0_validates_on_the_test_set_and_warns(data_dir: Path) -> None:
+    data = MNISTDataModule(str(data_dir), val_size=0)
+    with pytest.warns(UserWarning, match="--data.val_size 0"):
+        data.setup("fit")
+    assert len(data.train_set) == 60_000
+    assert data.val_set is data.test_set
+
+
+def test_augmentation_defaults_are_the_signatures() -> None:
+    assert MNISTDataModule().augmentation == Augmentation()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 0), ("val_size", -1), ("val_size", 50_001), ("num_workers", -1)],
+)
+def test_bad_settings_name_the_flag(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"--data.{name}"):
+        MNISTDataModule(**{name: value})  # type: ignore[arg-type]
+
+
+def test_two_runs_may_fill_one_folder_at_once(tmp_path: Path) -> None:
+    code = f"from mnist_lit.data import *; restore_mnist(Path({str(tmp_path)!r}))"
+    runs = [subprocess.Popen([sys.executable, "-c", code], env=os.environ) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert sums(tmp_path) == MD5
