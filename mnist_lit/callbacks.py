@@ -65,15 +65,18 @@ class EpochSeed(Callback):
     on whether the epochs before it ran in this process or in one that was killed.
     """
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        # Not on_train_epoch_start: Lightning skips it for the first epoch after a resume.
-        if batch_idx == 0:
-            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # set by seed_everything
-            torch.manual_seed(
-                (seed * 10_000 + trainer.current_epoch) * 10_000 + trainer.global_rank
-            )
+    # Not on_train_epoch_start, which Lightning skips for the first epoch after a resume, nor
+    # on_train_batch_start, before which the first batch is already augmented.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seed(trainer.current_epoch, trainer.global_rank)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seed(trainer.current_epoch + 1, trainer.global_rank)
+
+    @staticmethod
+    def _seed(epoch: int, rank: int) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left there by seed_everything
+        torch.manual_seed((seed * 10_000 + epoch) * 10_000 + rank)
 
 
 class Progress(TQDMProgressBar):
@@ -95,7 +98,7 @@ class Progress(TQDMProgressBar):
         # From the metric's own counts: compute() would wait for the other processes under DDP.
         metric: Any = pl_module.train_acc
         correct, wrong = metric.tp.sum(), metric.fn.sum()
-        return {"loss": f"{self.loss:.4f}", "acc": percent(correct / (correct + wrong))}
+        return {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

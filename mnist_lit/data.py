@@ -43,7 +43,7 @@ class MNISTDataModule(LightningDataModule):
             all 60,000 and validates on the test set, as the original script did.
         num_workers: Processes that load batches. 0 loads in the main process, which is fastest:
             a batch is one indexing call.
-        augmentation: Strength of the random distortions in training; null for none.
+        augmentation: Strength of the random distortions in training.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MNISTDataModule(LightningDataModule):
         batch_size: int = 64,
         val_size: int = 5000,
         num_workers: int = 0,
-        augmentation: Augmentation | None = Augmentation(),
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -108,10 +108,11 @@ class MNISTDataModule(LightningDataModule):
         )
         return DataLoader(
             dataset,
-            self.batch_size,
+            batch_size=self.batch_size,
             sampler=sampler(dataset, num_replicas=world_size, rank=rank, **options),  # type: ignore[arg-type]
             collate_fn=as_is,  # type: ignore[arg-type]
             num_workers=self.num_workers,
+            generator=torch.Generator(),  # else each epoch draws from the one that augments
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -120,7 +121,7 @@ class MNISTDataModule(LightningDataModule):
         """uint8 -> float in [0, 1], and in training augmented, on the batch's own device."""
         images, labels = batch
         images = images.float() / 255
-        if self.augmentation and self.trainer and self.trainer.training:
+        if self.trainer and self.trainer.training:
             images = self.augmentation(images)
         return images, labels
 

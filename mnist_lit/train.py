@@ -4,9 +4,9 @@ The only file that knows all the others. Without a verb it fits; a fit ends with
 best checkpoint.
 """
 
+import itertools
 import logging
 import math
-import pickle
 import re
 import sys
 import time
@@ -56,7 +56,13 @@ class DigitCLI(LightningCLI):
         args = sys.argv[1:] if args is None else args
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["fit", *args]
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except (UsageError, UnicodeDecodeError) as error:
+            if "Problems parsing config" in str(error) or isinstance(error, UnicodeDecodeError):
+                files = [b for a, b in itertools.pairwise(args) if a in ("-c", "--config")]
+                raise UsageError(f"--config {' or '.join(files)} is not YAML: {error}") from error
+            raise
 
     def _parse_ckpt_path(self) -> None:
         """Find `last` or `best` in the newest run; a checkpoint's settings win over flags."""
@@ -78,6 +84,8 @@ class DigitCLI(LightningCLI):
                 config.model[name] = saved
 
     def before_instantiate_classes(self) -> None:
+        if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
         trainer = self.config[self.subcommand].trainer
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
@@ -236,8 +244,10 @@ def resumed_version(ckpt_path: str | None) -> int | None:
 def load_checkpoint(path: str) -> dict[str, Any]:
     """A checkpoint of DigitClassifier, read without executing anything that is in the file."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the pickle protocol of foreign files
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # arbitrary bytes make the unpickler raise arbitrary errors
         raise UsageError(f"--ckpt_path {path}: not a checkpoint that can be read safely") from error
     if (
         not isinstance(checkpoint, dict)

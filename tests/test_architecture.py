@@ -1,0 +1,58 @@
+"""The arrows between the files, and what is loaded by which import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mnist_lit
+
+PACKAGE = Path(mnist_lit.__file__).parent
+ALLOWED = {
+    "__init__": set(),
+    "network": set(),
+    "augment": set(),
+    "data": {"augment"},
+    "module": {"network"},
+    "callbacks": set(),
+    "train": {"augment", "callbacks", "data", "module", "network"},
+}
+
+
+def local_imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_lit."):
+            names.add((node.module or "").removeprefix("mnist_lit."))
+        elif isinstance(node, ast.ImportFrom) and (node.level or node.module == "mnist_lit"):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(
+                a.name.partition(".")[2] for a in node.names if a.name.startswith("mnist_lit")
+            )
+    return names
+
+
+def test_files_import_only_what_the_design_allows() -> None:
+    files = {path.stem: path for path in PACKAGE.glob("*.py")}
+    assert set(files) == set(ALLOWED)
+    for name, path in files.items():
+        assert local_imports(path) <= ALLOWED[name], name
+
+
+@pytest.mark.parametrize(
+    ("imported", "heavy"),
+    [
+        ("mnist_lit", ["torch", "lightning", "torchvision"]),
+        ("mnist_lit.network", ["lightning", "torchvision", "matplotlib"]),
+        ("mnist_lit.augment", ["lightning", "torchvision", "matplotlib"]),
+    ],
+)
+def test_importing_stays_light(imported: str, heavy: list[str]) -> None:
+    code = f"import {imported}, sys; print([m for m in {heavy} if m in sys.modules])"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == "[]"

@@ -1,0 +1,71 @@
+"""Two CPU processes: every image once an epoch, and the metrics of one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lit.data import MNISTDataModule
+
+SCRIPT = """
+import sys, torch
+from lightning.pytorch import LightningModule, Trainer
+from mnist_lit.augment import Augmentation
+from mnist_lit.data import MNISTDataModule
+
+class Record(LightningModule):
+    # Sums that tell every image apart, of what this process is given.
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = {}
+    def record(self, stage, batch):
+        sums = (batch[0].flatten(1) * 255).round().double() @ torch.arange(784).double() ** 2
+        self.seen.setdefault(stage, []).append(sums)
+    def training_step(self, batch, _):
+        self.record(f"train{self.current_epoch}", batch)
+        return self.weight * 0
+    def validation_step(self, batch, _):
+        self.record(f"val{self.current_epoch}", batch)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0)
+    def on_fit_end(self):
+        seen = {stage: torch.cat(sums) for stage, sums in self.seen.items()}
+        torch.save(seen, f"{sys.argv[2]}/rank{self.global_rank}.pt")
+
+Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False,
+        num_sanity_val_steps=0, enable_checkpointing=False, enable_progress_bar=False).fit(
+    Record(), MNISTDataModule(sys.argv[1], batch_size=499, val_size=4999,
+                              augmentation=Augmentation(0, 0, 0, 0, 0, 0)))
+"""
+
+
+def sums(images: torch.Tensor) -> torch.Tensor:
+    return (images.flatten(1).double() @ torch.arange(784).double() ** 2).sort().values
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="two processes meet over gloo")
+def test_two_processes_see_every_image_once_an_epoch(data_dir: Path, tmp_path: Path) -> None:
+    script = tmp_path / "record.py"
+    script.write_text(SCRIPT)
+    subprocess.run(
+        [sys.executable, str(script), str(data_dir), str(tmp_path)],
+        check=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    data = MNISTDataModule(str(data_dir), val_size=4999)
+    data.setup("fit")
+    for epoch in range(2):
+        seen = torch.cat([rank[f"train{epoch}"] for rank in ranks]).sort().values
+        # 55,001 images on two processes: the sampler repeats one to make them even.
+        expected = sums(data.train_set.images)
+        assert len(seen) == len(expected) + 1
+        assert torch.equal(seen.unique(), expected.unique())
+        validated = torch.cat([rank[f"val{epoch}"] for rank in ranks]).sort().values
+        assert torch.equal(validated, sums(data.val_set.images))
+    assert not torch.equal(ranks[0]["train0"], ranks[0]["train1"])

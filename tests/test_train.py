@@ -1,0 +1,297 @@
+"""The command line on real MNIST: whole runs in subprocesses, and a table of bad input."""
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_lit.train import main, wilson_interval
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mnist_lit.train", *map(str, arguments)]
+
+
+def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command as a person types it, in a folder that is not the project's."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the debug config was fitted, and what the run printed."""
+    cwd = tmp_path_factory.mktemp("fitted")
+    done = run(cwd, *DEBUG, "--data.data_dir", data_dir)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return cwd, done.stdout
+
+
+def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> None:
+    cwd, printed = fitted
+    lines = printed.splitlines()
+    assert re.match(r"DigitNet, 17,506 parameters, on cpu with \d+ threads, \S+$", lines[0])
+    number = r"\d+\.\d{4}  acc \d+\.\d\d %"
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    for line in epochs:
+        assert re.match(
+            rf"epoch  \d/2   train loss {number}   val loss {number} [* ] +[\d.]+ s", line
+        )
+    assert "*" in epochs[0]
+    summary = dict(re.split(r"\s\s+", line, maxsplit=1) for line in lines if "  " in line)
+    assert summary["parameters"] == "17,506"
+    assert summary["target"] == "99.40 % not reached in 2 epochs"
+    assert re.match(r"\d+\.\d\d % of 10,000, measured once; 95 % interval", summary["test"])
+    assert (cwd / summary["checkpoint"]).is_file()
+    assert summary["curves"] == "tensorboard --logdir lightning_logs"
+
+
+def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:
+    version = fitted[0] / "lightning_logs" / "version_0"
+    events = EventAccumulator(str(version)).Reload()
+    tags = events.Tags()
+    scalars = {"train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr"}
+    assert scalars <= set(tags["scalars"])
+    assert len(events.Scalars("val/acc")) == 2
+    assert {"augmented training digits", "val/confusion", "val/misread"} <= set(tags["images"])
+    hparams = [e for f in version.glob("events*") for e in [f.read_bytes()] if b"hparams" in e]
+    assert any(b"model/max_lr" in content for content in hparams)
+    assert {"final/best_val_acc", "final/test_acc"} <= set(tags["scalars"])
+
+
+def test_the_saved_config_runs_again_to_the_same_numbers(
+    fitted: tuple[Path, str], tmp_path: Path
+) -> None:
+    cwd, printed = fitted
+    config = cwd / "lightning_logs" / "version_0" / "config.yaml"
+    done = run(tmp_path, "--config", config)
+    assert done.returncode == 0, done.stderr
+
+    def numbers(output: str) -> list[str]:
+        return re.findall(r"(?:loss|acc|best val|test) +\d+\.\d+", output)
+
+    assert len(numbers(printed)) == 2 * 4 + 2
+    assert numbers(done.stdout) == numbers(printed)
+    settings = yaml.safe_load(config.read_text())
+    assert settings["model"]["max_lr"] == 0.01
+    assert settings["trainer"]["precision"] is not None  # what was chosen for this machine
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb: str) -> None:
+    cwd, printed = fitted
+    config = cwd / "lightning_logs" / "version_0" / "config.yaml"
+    data = yaml.safe_load(config.read_text())["data"]["data_dir"]
+    limits = [f"--trainer.limit_{part}_batches=5" for part in ("val", "test", "predict")]
+    done = run(cwd, verb, "--ckpt_path", "best", "--data.data_dir", data, *limits)
+    assert done.returncode == 0, done.stderr
+    if verb == "predict":
+        [path] = (cwd / "lightning_logs").glob("version_*/predictions.txt")
+        assert len(path.read_text().splitlines()) == 5 * 64
+    else:
+        stage = {"validate": "val", "test": "test"}[verb]
+        [fit_acc] = re.findall(rf"^(?:best )?{stage} +(\d+\.\d+) %", printed, re.MULTILINE)
+        [verb_acc] = re.findall(rf"{stage}/acc\D+([\d.]+)", done.stdout)
+        assert float(verb_acc) * 100 == pytest.approx(float(fit_acc), abs=0.006)
+    assert not (cwd / "lightning_logs" / "version_1" / "config.yaml").exists()
+
+
+def test_stops_at_the_target(data_dir: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, *DEBUG, "--data.data_dir", data_dir, "--stop.accuracy", 0.01)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch  1/2") == 1
+    assert "epoch  2/2" not in done.stdout
+    assert "target val/acc 1.00 % reached in epoch 1" in done.stdout
+    assert re.search(r"^target +1.00 % reached in epoch 1$", done.stdout, re.MULTILINE)
+
+
+def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> None:
+    flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 3)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    unbroken = run(whole, *flags)
+    with subprocess.Popen(
+        command(*flags), cwd=broken, stdout=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("epoch  2/3"):
+                process.send_signal(signal.SIGKILL)
+                break
+    resumed = run(broken, *flags, "--ckpt_path", "last")
+    assert resumed.returncode == 0, resumed.stderr
+
+    def ending(output: str) -> list[str]:
+        """The last epoch and the results, without seconds."""
+        lines = [line for line in output.splitlines() if re.match("epoch  3|best|test|check", line)]
+        return [re.sub(r" +[\d.]+ s$", "", line) for line in lines]
+
+    assert len(ending(unbroken.stdout)) == 4
+    assert ending(resumed.stdout) == ending(unbroken.stdout)
+    states = [
+        torch.load(folder / "lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+        for folder in (whole, broken)
+    ]
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks"):
+        first, second = (pickle.dumps(flat(state[part], broken, whole)) for state in states)
+        assert first == second, part
+    curve = EventAccumulator(str(broken / "lightning_logs" / "version_0")).Reload()
+    assert {event.step for event in curve.Scalars("val/acc")} == {19, 39, 59}
+
+
+def flat(state: Any, *folders: Path) -> Any:
+    """Tensors as lists and paths without their folder, so that two states compare by value."""
+    if isinstance(state, torch.Tensor):
+        return state.tolist()
+    if isinstance(state, dict):
+        return {flat(key, *folders): flat(value, *folders) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [flat(value, *folders) for value in state]
+    if isinstance(state, str):
+        for folder in folders:
+            state = state.replace(str(folder), "")
+    return state
+
+
+def write(name: str, content: str | bytes) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return make
+
+
+class Payload:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch executed",)
+
+
+def foreign_checkpoint(folder: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, folder / "foreign.ckpt")
+
+
+BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] = {
+    # what is wrong: arguments, exit status, what the message names, what the folder holds
+    "unknown flag": (["--model.narow", "3"], 2, "--model.narow", None),
+    "unknown verb": (["fitt"], 2, "fitt", None),
+    "no number": (["--trainer.max_epochs", "many"], 2, "trainer.max_epochs", None),
+    "no value": (["--trainer.max_epochs"], 2, "--trainer.max_epochs", None),
+    "no end": (["--trainer.max_epochs", "-1"], 2, "--trainer.max_epochs", None),
+    "percent for fraction": (["--stop.accuracy", "99.4"], 2, "--stop.accuracy", None),
+    "zero target": (["--stop.accuracy", "0"], 2, "--stop.accuracy", None),
+    "no channels": (["--model.narrow", "0"], 2, "--model.narrow", None),
+    "all dropped": (["--model.dropout", "1"], 2, "--model.dropout", None),
+    "no learning rate": (["--model.max_lr", "0"], 2, "--model.max_lr", None),
+    "rate in words": (["--model.max_lr", "fast"], 2, "model.max_lr", None),
+    "empty batch": (["--data.batch_size", "0"], 2, "--data.batch_size", None),
+    "half a batch": (["--data.batch_size", "1.5"], 2, "data.batch_size", None),
+    "nothing to train on": (["--data.val_size", "60000"], 2, "--data.val_size", None),
+    "negative workers": (["--data.num_workers", "-1"], 2, "--data.num_workers", None),
+    "scale to nothing": (
+        ["--data.augmentation.scale", "1"],
+        2,
+        "--data.augmentation.scale",
+        None,
+    ),
+    "unknown accelerator": (["--trainer.accelerator", "abacus"], 2, "abacus", None),
+    "no devices": (["--trainer.devices", "0"], 2, "devices", None),
+    "unknown precision": (["--trainer.precision", "17"], 2, "trainer.precision", None),
+    "no such config": (["--config", "absent.yaml"], 2, "absent.yaml", None),
+    "config is no YAML": (["--config", "x.yaml"], 2, "x.yaml", write("x.yaml", "{[")),
+    "config with an unknown key": (
+        ["--config", "x.yaml"],
+        2,
+        "epochs",
+        write("x.yaml", "trainer: {epochs: 3}"),
+    ),
+    "config is binary": (["--config", "x.yaml"], 2, "x.yaml", write("x.yaml", b"\xff\xfe\x00")),
+    "no such checkpoint": (["--ckpt_path", "absent.ckpt"], 2, "absent.ckpt", None),
+    "no run yet": (["--ckpt_path", "last"], 2, "--ckpt_path last", None),
+    "test of nothing": (["test"], 2, "--ckpt_path", None),
+    "empty checkpoint": (["--ckpt_path", "x.ckpt"], 2, "x.ckpt", write("x.ckpt", b"")),
+    "text as checkpoint": (["test", "--ckpt_path", "x.ckpt"], 2, "x.ckpt", write("x.ckpt", "hi")),
+    "foreign checkpoint": (["--ckpt_path", "foreign.ckpt"], 2, "foreign.ckpt", foreign_checkpoint),
+    "checkpoint with a payload": (
+        ["test", "--ckpt_path", "x.ckpt"],
+        2,
+        "x.ckpt",
+        write("x.ckpt", pickle.dumps(Payload())),
+    ),
+    "folder as checkpoint": (["--ckpt_path", "."], 2, "--ckpt_path", None),
+    "data folder is a file": (["--data.data_dir", "x"], 1, "x", write("x", "")),
+    "log folder is a file": (["--trainer.default_root_dir", "x"], 1, "x", write("x", "")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_in_two_lines(
+    case: str,
+    tmp_path: Path,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    arguments, status, named, prepare = BAD_INPUT[case]
+    monkeypatch.chdir(tmp_path)
+    if prepare:
+        prepare(tmp_path)
+    if "--data.data_dir" not in arguments and "test" not in arguments and arguments[0] != "fitt":
+        arguments = ["--data.data_dir", str(data_dir), *arguments]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    error = capfd.readouterr().err
+    assert exit_.value.code == status, error
+    assert named in error
+    assert len(error.strip().splitlines()) <= 2, error
+    assert "Traceback" not in error
+    assert not (tmp_path / "executed").exists()
+
+
+def test_help_explains_our_flags(tmp_path: Path) -> None:
+    assert "fit" in run(tmp_path, "--help").stdout
+    shown = " ".join(run(tmp_path, "fit", "--help").stdout.split())
+    for flag, meaning in [
+        ("--stop.accuracy", "Validation accuracy, as a fraction"),
+        ("--data.augmentation.degrees", "in degrees"),
+        ("--data.val_size", "held out for validation"),
+        ("--model.max_lr", "learning rate at the top"),
+        ("--model.average", "moving average"),
+    ]:
+        assert flag in shown
+        assert meaning in shown
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_trains(config: Path, data_dir: Path, tmp_path: Path) -> None:
+    limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    done = run(
+        tmp_path, "--config", config, "--data.data_dir", data_dir, *limits, "--trainer.max_epochs=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("--data.val_size 0" in done.stderr) == (config.stem == "seed")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "number", "low", "high"),
+    [(0.5, 10, 0.2366, 0.7634), (0.994, 10_000, 0.99229, 0.99534), (1.0, 10, 0.7225, 1.0)],
+)
+def test_wilson_interval(accuracy: float, number: int, low: float, high: float) -> None:
+    assert wilson_interval(accuracy, number) == pytest.approx((low, high), abs=1e-4)
