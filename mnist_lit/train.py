@@ -107,16 +107,9 @@ class DigitCLI(LightningCLI):
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
-        self.checkpoint = ModelCheckpoint(
-            monitor="val/acc",
-            mode="max",
-            filename="best-{val/acc:.4f}",
-            auto_insert_metric_name=False,
-            save_last=True,
-            save_on_train_epoch_end=True,  # so that a resume starts at a whole epoch
-        )
+        self.best, last = best_and_last()
         if trainer["enable_checkpointing"] is not False:
-            callbacks.append(self.checkpoint)
+            callbacks += [self.best, last]
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -138,13 +131,13 @@ class DigitCLI(LightningCLI):
         }
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
-        if self.checkpoint.best_model_score is not None:
-            metrics["best_val_acc"] = float(self.checkpoint.best_model_score)
+        if self.best.best_model_score is not None:
+            metrics["best_val_acc"] = float(self.best.best_model_score)
         # weights_only: nothing in the file is executed.
         [test] = trainer.test(
             self.model,
             self.datamodule,
-            ckpt_path=self.checkpoint.best_model_path or None,
+            ckpt_path=self.best.best_model_path or None,
             verbose=False,
             weights_only=True,
         )
@@ -160,7 +153,7 @@ class DigitCLI(LightningCLI):
 
     def _summary(self, metrics: dict[str, float]) -> str:
         stop: StopAtAccuracy = self.config_init["fit"]["stop"]
-        best = self.checkpoint.best_model_path
+        best = self.best.best_model_path
         tested = len(self.datamodule.test_set)
         low, high = wilson_interval(metrics["test_acc"], tested)
         if stop.accuracy is None:
@@ -193,6 +186,22 @@ class DigitCLI(LightningCLI):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{digit}\n" for digit in digits))
         print(f"{len(digits):,} digits written to {path}")
+
+
+def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """Keep the checkpoint of the highest `val/acc`, and that of the last epoch to resume from."""
+    best = ModelCheckpoint(
+        monitor="val/acc",
+        mode="max",
+        filename="best-{val/acc:.4f}",
+        auto_insert_metric_name=False,
+        save_on_train_epoch_end=True,
+    )
+    # Not `save_last=True` above: it skips the epochs that are not the best.
+    last = ModelCheckpoint(
+        filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    return best, last
 
 
 def default_precision(accelerator: str) -> str:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
 
-from mnist_lit.train import main, wilson_interval
+from mnist_lit.train import best_and_last, main, wilson_interval
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
@@ -154,6 +156,45 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
         assert first == second, part
     curve = EventAccumulator(str(broken / "lightning_logs" / "version_0")).Reload()
     assert {event.step for event in curve.Scalars("val/acc")} == {19, 39, 59}
+
+
+class Scripted(LightningModule):
+    """Reports the given validation accuracies, one an epoch."""
+
+    def __init__(self, accuracies: list[float]) -> None:
+        super().__init__()
+        self.accuracies = accuracies
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, *_: Any) -> torch.Tensor:
+        return self.weight * 1
+
+    def validation_step(self, *_: Any) -> None:
+        self.log("val/acc", self.accuracies[self.current_epoch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1)
+
+
+@pytest.mark.filterwarnings("ignore:The '.*' does not have many workers")
+def test_checkpoints_are_of_the_best_and_of_the_last_epoch(tmp_path: Path) -> None:
+    loader = DataLoader(range(1))  # type: ignore[arg-type]
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=4,
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(best_and_last()),
+    )
+    trainer.fit(Scripted([0.1, 0.9, 0.2, 0.3]), loader, loader)
+    epochs = {
+        path.name: torch.load(path, weights_only=True)["epoch"]
+        for path in (tmp_path / "checkpoints").iterdir()
+    }
+    assert epochs == {"best-0.9000.ckpt": 1, "last.ckpt": 3}
 
 
 def flat(state: Any, *folders: Path) -> Any:
