@@ -74,6 +74,7 @@ class DigitCLI(LightningCLI):
                     " best for those of the newest run"
                 )
             return
+        config.weights_only = True  # nothing in the file is executed
         path = config.ckpt_path = find_checkpoint(config.ckpt_path, log_root(config.trainer))
         for name, saved in load_checkpoint(path)["hyper_parameters"].items():
             if name in config.model and config.model[name] != saved:
@@ -133,7 +134,6 @@ class DigitCLI(LightningCLI):
             return
         if self.best.best_model_score is not None:
             metrics["best_val_acc"] = float(self.best.best_model_score)
-        # weights_only: nothing in the file is executed.
         [test] = trainer.test(
             self.model,
             self.datamodule,

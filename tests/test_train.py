@@ -178,7 +178,7 @@ class Scripted(LightningModule):
 
 @pytest.mark.filterwarnings("ignore:The '.*' does not have many workers")
 def test_checkpoints_are_of_the_best_and_of_the_last_epoch(tmp_path: Path) -> None:
-    loader = DataLoader(range(1))  # type: ignore[arg-type]
+    loader: Any = DataLoader(range(1))  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=4,
