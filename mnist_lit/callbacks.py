@@ -223,7 +223,7 @@ class Pictures(Callback):
 
 def draw_confusion(confusion: Tensor) -> Figure:
     """(10, 10) counts [true, predicted] -> a heat map in which single errors are visible."""
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
     errors = confusion.clone().fill_diagonal_(0)
     axes.imshow(errors.numpy(), cmap="Reds", vmax=max(5, int(errors.max()) * 2))
@@ -253,11 +253,12 @@ def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
     """Images (28, 28) with their true and predicted digit -> a labelled grid."""
     columns = 8
     rows = max(1, math.ceil(len(misread) / columns))
-    figure = Figure(figsize=(columns, rows * 1.25), layout="constrained")
+    figure = Figure(figsize=(columns * 0.8, rows * 1.1 + 0.4), layout="constrained")
+    figure.suptitle("true digit → what the network read")
     for position, (image, true, predicted) in enumerate(misread, start=1):
         axes = figure.add_subplot(rows, columns, position)
         axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1)
-        axes.set_title(f"{true}, read as {predicted}", fontsize=8)
+        axes.set_title(f"{true} → {predicted}")
         axes.axis("off")
     return figure
 

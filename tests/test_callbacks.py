@@ -111,4 +111,4 @@ def test_confusion_figure_shows_every_count() -> None:
 
 def test_misread_figure_names_true_and_predicted_digit() -> None:
     figure = draw_misread([(torch.rand(28, 28), 4, 9)] * 10)
-    assert [axes.get_title() for axes in figure.axes] == ["4, read as 9"] * 10
+    assert [axes.get_title() for axes in figure.axes] == ["4 → 9"] * 10
