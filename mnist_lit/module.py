@@ -80,6 +80,15 @@ class DigitClassifier(LightningModule):
         logits: Tensor = self.averaged(images)
         return logits
 
+    def on_train_start(self) -> None:
+        schedule: Any = self.lr_schedulers()
+        steps = int(self.trainer.estimated_stepping_batches)
+        if schedule.total_steps != steps:  # it came with the checkpoint of a resumed fit
+            raise ValueError(
+                f"--ckpt_path holds a schedule of {schedule.total_steps} steps and this fit has"
+                f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with"
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self.network(images)

@@ -95,10 +95,11 @@ class DigitCLI(LightningCLI):
         config = self.config_init[self.subcommand]
         trainer, ckpt_path = config["trainer"], config["ckpt_path"]
         if trainer["logger"] in (None, True):
+            logs = log_root(trainer)
             kwargs["logger"] = TensorBoardLogger(
-                log_root(trainer).parent,
-                name=log_root(trainer).name,
-                version=resumed_version(ckpt_path) if self.subcommand == "fit" else None,
+                logs.parent,
+                name=logs.name,
+                version=resumed_version(ckpt_path, logs) if self.subcommand == "fit" else None,
                 default_hp_metric=False,
             )
         callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines()]
@@ -132,6 +133,8 @@ class DigitCLI(LightningCLI):
         }
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
+        if (reached := self.config_init["fit"]["stop"].reached_epoch) is not None:
+            metrics["target_epoch"] = reached
         if self.best.best_model_score is not None:
             metrics["best_val_acc"] = float(self.best.best_model_score)
         [test] = trainer.test(
@@ -244,10 +247,16 @@ def find_checkpoint(ckpt_path: str, logs: Path) -> str:
     return str(newest)
 
 
-def resumed_version(ckpt_path: str | None) -> int | None:
-    """N of .../version_N/checkpoints/x.ckpt, so that a resumed run goes on in its own folder."""
-    match = re.fullmatch(r"version_(\d+)", Path(ckpt_path or "").resolve().parent.parent.name)
-    return int(match[1]) if match else None
+def resumed_version(ckpt_path: str | None, logs: Path) -> int | None:
+    """N if this is last.ckpt of version_N under `logs`, whose folder the fit then goes on with.
+
+    Any other checkpoint starts a new folder, so that nothing which came after it is overwritten.
+    """
+    path = Path(ckpt_path or "").resolve()
+    version = re.fullmatch(r"version_(\d+)", path.parent.parent.name)
+    if version and path == logs.resolve() / version[0] / "checkpoints" / "last.ckpt":
+        return int(version[1])
+    return None
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from mnist_lit.train import best_and_last, main, wilson_interval
+from mnist_lit.train import best_and_last, main, resumed_version, wilson_interval
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
@@ -156,6 +156,28 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
         assert first == second, part
     curve = EventAccumulator(str(broken / "lightning_logs" / "version_0")).Reload()
     assert {event.step for event in curve.Scalars("val/acc")} == {19, 39, 59}
+
+
+@pytest.mark.parametrize("flag", ["--trainer.max_epochs=3"])
+def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str], flag: str) -> None:
+    cwd, _ = fitted
+    version = cwd / "lightning_logs" / "version_0"
+    before = {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
+    config = version / "config.yaml"
+    done = run(cwd, "--config", config, "--ckpt_path", version / "checkpoints" / "last.ckpt", flag)
+    assert done.returncode == 2
+    assert "--trainer.max_epochs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert before == {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
+
+
+def test_only_the_last_checkpoint_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    checkpoints = logs / "version_3" / "checkpoints"
+    assert resumed_version(str(checkpoints / "last.ckpt"), logs) == 3
+    assert resumed_version(str(checkpoints / "best-0.9940.ckpt"), logs) is None
+    assert resumed_version(str(checkpoints / "last.ckpt"), tmp_path / "elsewhere") is None
+    assert resumed_version(None, logs) is None
 
 
 class Scripted(LightningModule):

@@ -1,0 +1,109 @@
+"""Accuracy over seeds: trains once for each seed and reports each run's single test accuracy.
+
+    python benchmarks/seeds.py NAME [--config FILE] [--seeds 10] [--jobs 2] [--threads 1]
+
+Every run is the command line in a process of its own, below benchmarks/runs/NAME. A study that was
+killed goes on where it stopped when the same command is given again: finished seeds are kept and a
+broken one resumes from its last epoch. The result is benchmarks/results/NAME.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lightning
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+HERE = Path(__file__).parent
+# Two-sided 95 % quantiles of Student's t for n - 1 degrees of freedom.
+STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def train(name: str, seed: int, config: str | None, threads: int) -> dict[str, float]:
+    """One run to its end, from its last epoch if it was broken off; its final metrics."""
+    folder = HERE / "runs" / name / f"seed{seed}"
+    version = folder / "lightning_logs" / "version_0"
+    if not (metrics := final_metrics(version)):
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
+        flags += ["--data.data_dir", str(HERE / "runs" / "data")]
+        if (last := version / "checkpoints" / "last.ckpt").exists():
+            flags += ["--ckpt_path", str(last)]
+        if config:
+            flags = ["--config", config, *flags]
+        with (folder / "log.txt").open("a") as log:
+            subprocess.run(
+                [sys.executable, "-m", "mnist_lit.train", *flags],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                check=True,
+            )
+        metrics = final_metrics(version)
+    print(f"seed {seed}: {describe(metrics)}", flush=True)
+    return {"seed": seed, **metrics}
+
+
+def final_metrics(version: Path) -> dict[str, float]:
+    """What the run logged beside its hyperparameters; nothing while it is not finished."""
+    if not version.exists():
+        return {}
+    events = EventAccumulator(str(version)).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("final/")]
+    return {tag.removeprefix("final/"): events.Scalars(tag)[-1].value for tag in tags}
+
+
+def describe(run: dict[str, float]) -> str:
+    reached = (
+        f"reached in epoch {run['target_epoch']:.0f}" if "target_epoch" in run else "not reached"
+    )
+    return (
+        f"test {100 * run['test_acc']:.2f} %, best val {100 * run['best_val_acc']:.2f} %,"
+        f" target {reached}, {run['epochs']:.0f} epochs, {run['seconds']:.0f} s"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name", help="of the study and of its result file")
+    parser.add_argument("--config", help="a file of configs/; without it, the defaults")
+    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    args = parser.parse_args()
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        runs = list(
+            pool.map(
+                lambda seed: train(args.name, seed, args.config, args.threads), range(args.seeds)
+            )
+        )
+    accuracies = [100 * run["test_acc"] for run in runs]
+    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
+    half = STUDENT_T.get(len(runs), 1.96) * deviation / len(runs) ** 0.5
+    print(
+        f"\ntest accuracy of {len(runs)} seeds: mean {mean:.3f} % +- {half:.3f} (95 %),"
+        f" standard deviation {deviation:.3f}, lowest {min(accuracies):.2f} %"
+    )
+    result = {
+        "runs": runs,
+        "how": vars(args)
+        | {
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "commit": subprocess.run(
+                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+            ).stdout.strip(),
+        },
+    }
+    (HERE / "results" / f"{args.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
