@@ -1,6 +1,6 @@
 """Where a training step's time goes: data path, network, optimizer, Trainer, and dropout.
 
-    python benchmarks/step.py [--batch_size 64] [--steps 100] [--rounds 5]
+    python benchmarks/step.py [--batch_size 64] [--steps 30] [--rounds 15]
 
 The parts run in turn within one process, round after round, and medians are printed: a machine that
 slows down slows all of them. Run it on an idle machine. The result is kept in
@@ -25,6 +25,7 @@ import lightning
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def trainer_seconds(data: MNISTDataModule, precision: Any, steps: int) -> float:
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[EpochSeed(), EpochLines(), Progress(), watch],
+            callbacks=[EpochSeed(), EpochLines(), Progress(), LearningRateMonitor("step"), watch],
         ).fit(DigitClassifier(), data)
     return watch.seconds
 
@@ -99,8 +100,8 @@ def trainer_seconds(data: MNISTDataModule, precision: Any, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=100, help="of each part in each round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=30, help="of each part in each round")
+    parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
 
     precision = default_precision("cpu")

@@ -19,7 +19,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -104,7 +104,7 @@ class DigitCLI(LightningCLI):
             )
         callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines()]
         if kwargs.get("logger", trainer["logger"]):
-            callbacks.append(Pictures())
+            callbacks += [LearningRateMonitor("step"), Pictures()]
         if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
@@ -151,6 +151,7 @@ class DigitCLI(LightningCLI):
                 {key: config[key] for key in ("seed_everything", "model", "data", "stop")},
                 {f"final/{name}": value for name, value in metrics.items()},
             )
+            trainer.logger.finalize("success")  # writes it out: the test has closed the file
         if trainer.is_global_zero:
             print(self._summary(metrics))
 
