@@ -146,6 +146,14 @@ class EpochLines(Callback):
             line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {star}"
         pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.current_epoch > 0:
+            pl_module.print(
+                f"interrupted: --ckpt_path last goes on after epoch {trainer.current_epoch}"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 

@@ -169,8 +169,7 @@ def restore_mnist(data_dir: Path) -> None:
     their names only when complete, so two runs may fill one folder at the same time.
 
     Raises:
-        OSError: `data_dir` cannot be read or written.
-        ValueError: an asset of the package is damaged.
+        OSError: `data_dir` cannot be read or written, or an asset of the package is damaged.
     """
     raw = data_dir / "MNIST" / "raw"
     assets = resources.files("mnist_lit") / "assets" / "mnist"
@@ -185,7 +184,7 @@ def restore_mnist(data_dir: Path) -> None:
             warnings.warn(f"{path} was damaged: replaced by the package's copy", stacklevel=2)
         content = gzip.decompress((assets / f"{name}.gz").read_bytes())
         if hashlib.md5(content).hexdigest() != md5:
-            raise ValueError(f"the package is damaged: {assets / name}.gz is not MNIST's")
+            raise OSError(f"the package is damaged: {assets / name}.gz is not MNIST's")
         raw.mkdir(parents=True, exist_ok=True)
         partial = raw / f".{name}.{os.getpid()}"
         try:

@@ -91,6 +91,20 @@ class DigitCLI(LightningCLI):
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # of our constructors and of the Trainer's
+            raise UsageError(str(error)) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except ValueError as error:
+            if "--" not in str(error):
+                raise  # not about a flag: whoever mends it needs the traceback
+            raise UsageError(str(error)) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         trainer, ckpt_path = config["trainer"], config["ckpt_path"]
@@ -156,9 +170,16 @@ class DigitCLI(LightningCLI):
             print(self._summary(metrics))
 
     def _summary(self, metrics: dict[str, float]) -> str:
-        stop: StopAtAccuracy = self.config_init["fit"]["stop"]
+        trainer, stop = self.trainer, self.config_init["fit"]["stop"]
         best = self.best.best_model_path
-        tested = len(self.datamodule.test_set)
+        validated, tested = (
+            min(len(digits), int(sum(batches)) * self.datamodule.batch_size * trainer.world_size)
+            for digits, batches in (
+                (self.datamodule.val_set, trainer.num_val_batches),
+                (self.datamodule.test_set, trainer.num_test_batches),
+            )
+        )
+        looks = "measured once" if self.datamodule.val_size else "also seen after every epoch"
         low, high = wilson_interval(metrics["test_acc"], tested)
         if stop.accuracy is None:
             target = "none set"
@@ -167,19 +188,19 @@ class DigitCLI(LightningCLI):
         else:
             target = f"{percent(stop.accuracy)} not reached in {metrics['epochs']} epochs"
         rows = {
-            "device": describe_device(self.trainer),
+            "device": describe_device(trainer),
             "parameters": f"{self.model.parameter_count:,}",
             "target": target,
-            "best val": f"{percent(metrics['best_val_acc'])} of {len(self.datamodule.val_set):,}"
+            "best val": f"{percent(metrics['best_val_acc'])} of {validated:,}"
             if best
             else "no checkpoint kept: the last weights were tested",
-            "test": f"{percent(metrics['test_acc'])} of {tested:,}, measured once;"
+            "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
             f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
             "time": f"{metrics['seconds']:.0f} s",
             "checkpoint": best and relative(best),
         }
-        if isinstance(self.trainer.logger, TensorBoardLogger):
-            rows["curves"] = f"tensorboard --logdir {relative(self.trainer.logger.root_dir)}"
+        if isinstance(trainer.logger, TensorBoardLogger):
+            rows["curves"] = f"tensorboard --logdir {relative(trainer.logger.root_dir)}"
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 
     def predict(self, **kwargs: Any) -> None:
@@ -317,9 +338,7 @@ def main() -> None:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
-    except UsageError as error:
-        fail(error, status=2)
-    except (ValueError, MisconfigurationException) as error:
+    except (UsageError, MisconfigurationException) as error:
         fail(error, status=2)
     except OSError as error:
         fail(error, status=1)

@@ -61,7 +61,7 @@ def test_a_damaged_file_is_repaired_and_said(fault: str, tmp_path: Path) -> None
 
 def test_a_damaged_asset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MD5, "t10k-labels-idx1-ubyte", "0" * 32)
-    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte\.gz"):
+    with pytest.raises(OSError, match=r"t10k-labels-idx1-ubyte\.gz"):
         restore_mnist(tmp_path)
     assert "t10k-labels-idx1-ubyte" not in sums(tmp_path)
 

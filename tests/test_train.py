@@ -59,7 +59,8 @@ def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> 
     summary = dict(re.split(r"\s\s+", line, maxsplit=1) for line in lines if "  " in line)
     assert summary["parameters"] == "17,506"
     assert summary["target"] == "99.40 % not reached in 2 epochs"
-    assert re.match(r"\d+\.\d\d % of 10,000, measured once; 95 % interval", summary["test"])
+    assert re.match(r"\d+\.\d\d % of 320, measured once; 95 % interval", summary["test"])
+    assert re.match(r"\d+\.\d\d % of 320$", summary["best val"])
     assert (cwd / summary["checkpoint"]).is_file()
     assert summary["curves"] == "tensorboard --logdir lightning_logs"
 
@@ -158,13 +159,29 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
     assert {event.step for event in curve.Scalars("val/acc")} == {19, 39, 59}
 
 
-@pytest.mark.parametrize("flag", ["--trainer.max_epochs=3"])
-def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str], flag: str) -> None:
+def test_an_interrupted_fit_says_how_to_go_on(data_dir: Path, tmp_path: Path) -> None:
+    flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 50)
+    with subprocess.Popen(
+        command(*flags), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("epoch  2/50"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode != 0
+    assert re.search(r"interrupted: --ckpt_path last goes on after epoch \d", rest)
+    assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
+
+
+def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str]) -> None:
     cwd, _ = fitted
     version = cwd / "lightning_logs" / "version_0"
     before = {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
     config = version / "config.yaml"
-    done = run(cwd, "--config", config, "--ckpt_path", version / "checkpoints" / "last.ckpt", flag)
+    last = version / "checkpoints" / "last.ckpt"
+    done = run(cwd, "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 3)
     assert done.returncode == 2
     assert "--trainer.max_epochs" in done.stderr
     assert len(done.stderr.splitlines()) == 1
