@@ -44,10 +44,12 @@ class Watch(Callback):
 
     def __init__(self) -> None:
         self.lrs: list[float] = []
+        self.betas: list[float] = []
         self.weights: list[torch.Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.lrs.append(trainer.optimizers[0].param_groups[0]["lr"])
+        self.betas.append(trainer.optimizers[0].param_groups[0]["betas"][0])
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         self.weights.append(pl_module.network.output.conv.weight.detach().clone())
@@ -84,6 +86,7 @@ def test_one_cycle_by_the_step_from_the_trainers_own_count(digits: Digits) -> No
     assert max(lrs) == pytest.approx(0.02)
     assert lrs.index(max(lrs)) == 9  # a quarter of the steps
     assert lrs[-1] == pytest.approx(0.02 / 5 / 50)
+    assert (watch.betas[0], watch.betas[9], watch.betas[-1]) == pytest.approx((0.95, 0.85, 0.95))
     assert isinstance(fit.optimizers[0], torch.optim.Adam)
     assert fit.optimizers[0].param_groups[0]["weight_decay"] == 1e-4
 
