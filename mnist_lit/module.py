@@ -48,19 +48,19 @@ class DigitClassifier(LightningModule):
         average: float = 0.998,
     ) -> None:
         super().__init__()
-        for name, value, valid in (
-            ("narrow", narrow, narrow >= 1),
-            ("wide", wide, wide >= 1),
-            ("dropout", dropout, 0 <= dropout < 1),
-            ("max_lr", max_lr, 0 < max_lr < math.inf),
-            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf),
-            ("pct_start", pct_start, 0 < pct_start < 1),
-            ("div_factor", div_factor, 1 <= div_factor < math.inf),
-            ("final_div_factor", final_div_factor, 1 <= final_div_factor < math.inf),
-            ("average", average, 0 <= average < 1),
+        for name, value, valid, expected in (
+            ("narrow", narrow, narrow >= 1, "at least 1"),
+            ("wide", wide, wide >= 1, "at least 1"),
+            ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
+            ("max_lr", max_lr, 0 < max_lr < math.inf, "above 0"),
+            ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
+            ("pct_start", pct_start, 0 < pct_start < 1, "between 0 and 1"),
+            ("div_factor", div_factor, 1 <= div_factor < math.inf, "at least 1"),
+            ("final_div_factor", final_div_factor, 1 <= final_div_factor < math.inf, "at least 1"),
+            ("average", average, 0 <= average < 1, "at least 0 and below 1"),
         ):
             if not valid:
-                raise ValueError(f"--model.{name} {value} is out of range")
+                raise ValueError(f"--model.{name} must be {expected}, not {value}")
         self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
         self.network = DigitNet(narrow, wide, dropout)
         self.averaged = AveragedModel(
