@@ -186,14 +186,15 @@ class DigitCLI(LightningCLI):
         elif stop.reached_epoch:
             target = f"{percent(stop.accuracy)} reached in epoch {stop.reached_epoch}"
         else:
-            target = f"{percent(stop.accuracy)} not reached in {metrics['epochs']} epochs"
+            epochs = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)}"
+            target = f"{percent(stop.accuracy)} not reached in {epochs}"
         rows = {
             "device": describe_device(trainer),
             "parameters": f"{self.model.parameter_count:,}",
             "target": target,
             "best val": f"{percent(metrics['best_val_acc'])} of {validated:,}"
             if best
-            else "no checkpoint kept: the last weights were tested",
+            else "none: the last weights were tested",
             "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
             f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
             "time": f"{metrics['seconds']:.0f} s",
@@ -325,6 +326,7 @@ def main() -> None:
         "The number of training batches",  # smaller than the interval of step logs: a short epoch
         "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
         "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
     try:
