@@ -247,7 +247,8 @@ def describe_device(trainer: Trainer) -> str:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     if device.type == "cpu":
-        name += f" with {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name += f" with {threads} thread{'s' * (threads != 1)}"
     processes = f" x {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{name}{processes}, {trainer.precision}"
 
