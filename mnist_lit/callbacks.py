@@ -89,9 +89,8 @@ class Progress(TQDMProgressBar):
 
     def init_validation_tqdm(self) -> Any:
         bar = super().init_validation_tqdm()
-        bar.disable = (
-            bar.disable or self.trainer.state.fn == "fit"
-        )  # two seconds: no bar of its own
+        if self.trainer.state.fn == "fit":
+            bar.disable = True  # two seconds: no bar of its own
         return bar
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Any:
@@ -168,7 +167,7 @@ class Pictures(Callback):
     Under DDP they show the first process's share of the images.
     """
 
-    SHOWN = 40  # misread digits in the grid: a good model misreads about 25 of 5,000
+    SHOWN = 40  # misread digits in the grid: a fitted network misreads about 30 of 5,000
 
     def __init__(self) -> None:
         self.best: dict[str, Any] = {"acc": -1.0}

@@ -71,8 +71,10 @@ class MNISTDataModule(LightningDataModule):
         restore_mnist(self.data_dir)
 
     def setup(self, stage: str) -> None:
-        trained = MNIST(str(self.data_dir), train=True)
         self.test_set = Digits(MNIST(str(self.data_dir), train=False))
+        if stage in ("test", "predict"):
+            return  # a fit that ends with its test has split the training images already
+        trained = MNIST(str(self.data_dir), train=True)
         train, val = stratified_split(trained.targets, self.val_size)
         self.train_set = Digits(trained, train)
         if self.val_size:

@@ -34,6 +34,22 @@ def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def run_and_signal(
+    cwd: Path, line_start: str, signal_: signal.Signals, *arguments: object
+) -> tuple[int, str]:
+    """Send the signal when such a line is printed; exit status and what was printed after it."""
+    with subprocess.Popen(
+        command(*arguments), cwd=cwd, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(line_start):
+                process.send_signal(signal_)
+                break
+        rest = process.stdout.read()
+    return process.returncode, rest
+
+
 @pytest.fixture(scope="module")
 def fitted(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder in which the debug config was fitted, and what the run printed."""
@@ -130,14 +146,7 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
     for folder in (whole, broken):
         folder.mkdir()
     unbroken = run(whole, *flags)
-    with subprocess.Popen(
-        command(*flags), cwd=broken, stdout=subprocess.PIPE, text=True, env=os.environ
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("epoch  2/3"):
-                process.send_signal(signal.SIGKILL)
-                break
+    run_and_signal(broken, "epoch  2/3", signal.SIGKILL, *flags)
     resumed = run(broken, *flags, "--ckpt_path", "last")
     assert resumed.returncode == 0, resumed.stderr
 
@@ -161,16 +170,8 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
 
 def test_an_interrupted_fit_says_how_to_go_on(data_dir: Path, tmp_path: Path) -> None:
     flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 50)
-    with subprocess.Popen(
-        command(*flags), cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("epoch  2/50"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest = process.stdout.read()
-    assert process.returncode != 0
+    returncode, rest = run_and_signal(tmp_path, "epoch  2/50", signal.SIGINT, *flags)
+    assert returncode != 0
     assert re.search(r"interrupted: --ckpt_path last goes on after epoch \d", rest)
     assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
 
