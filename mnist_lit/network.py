@@ -5,6 +5,7 @@ weights, and global average pooling instead of a dense layer. Nothing here needs
 """
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -105,3 +106,40 @@ def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
     # A view without a gap in whichever order the activations lie in memory; `detach`: see above.
     x.detach().as_strided((x.numel(),), (1,)).index_fill_(0, hits, 0)
     return F.relu_(x)
+
+
+def load_network(path: str | Path) -> DigitNet:
+    """A DigitNet in evaluation mode from a file of its weights or from a training checkpoint.
+
+    Nothing in the file is executed. `narrow` and `wide` are read from the weights themselves; of a
+    checkpoint, the averaged weights are taken.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: The file does not hold the weights of a DigitNet.
+    """
+    with open(path, "rb") as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # arbitrary bytes make the unpickler raise arbitrary errors
+            raise ValueError("not a file of weights that can be read safely") from error
+    try:
+        weights = content.get("state_dict", content)
+        averaged = "averaged.module."
+        if any(name.startswith(averaged) for name in weights):
+            weights = {
+                name.removeprefix(averaged): tensor
+                for name, tensor in weights.items()
+                if name.startswith(averaged)
+            }
+        if sum(tensor.numel() for tensor in weights.values()) > 10_000_000:
+            raise ValueError("larger than any DigitNet")
+        narrow, wide = (weights[f"{name}.conv.weight"].shape[0] for name in ("input", "conv1"))
+        with torch.device("meta"):  # no memory is taken on the word of a file
+            network = DigitNet(narrow, wide)
+        network.load_state_dict(weights, assign=True)
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise ValueError("weights that are not finite")
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError("not the weights of a DigitNet") from error
+    return network.requires_grad_(False).eval()

@@ -1,13 +1,16 @@
 """DigitNet: its layout, what it accepts, and its cheap dropout."""
 
 import copy
+from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mnist_lit.network import ConvBlock, DigitNet, norm_relu_dropout
+from mnist_lit.network import ConvBlock, DigitNet, load_network, norm_relu_dropout
 
 
 def test_default_has_17506_parameters() -> None:
@@ -138,3 +141,79 @@ def test_channels_last_changes_no_result() -> None:
     plain = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
     images = torch.rand(4, 1, 28, 28)
     torch.testing.assert_close(net(images), plain(images), rtol=1e-4, atol=1e-5)
+
+
+def test_load_network_takes_the_sizes_from_the_weights(tmp_path: Path) -> None:
+    saved = DigitNet(narrow=5, wide=7)
+    torch.save(saved.state_dict(), tmp_path / "weights.pt")
+    loaded = load_network(tmp_path / "weights.pt")
+    assert not loaded.training
+    images = torch.rand(3, 1, 28, 28)
+    assert torch.equal(loaded(images), saved.eval()(images))
+
+
+def test_load_network_takes_the_average_from_a_checkpoint(tmp_path: Path) -> None:
+    raw, averaged = DigitNet(), DigitNet()
+    state = {f"network.{name}": tensor for name, tensor in raw.state_dict().items()}
+    state |= {f"averaged.module.{name}": tensor for name, tensor in averaged.state_dict().items()}
+    torch.save({"state_dict": state | {"averaged.n_averaged": torch.tensor(9)}}, tmp_path / "c")
+    images = torch.rand(3, 1, 28, 28)
+    assert torch.equal(load_network(tmp_path / "c")(images), averaged.eval()(images))
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda weights: weights.pop("output.norm.bias"),
+        lambda weights: weights.update({"extra": torch.zeros(1)}),
+        lambda weights: weights.update({"conv3.conv.weight": torch.zeros(32, 18, 5, 5)}),
+        lambda weights: weights.update(
+            {"input.conv.weight": torch.zeros(1).expand(10**9, 1, 3, 3)}
+        ),
+        lambda weights: weights.update({"input.conv.weight": "a word"}),
+        lambda weights: weights["input.norm.weight"].fill_(float("nan")),
+        lambda weights: weights.clear(),
+    ],
+)
+def test_load_network_refuses_what_is_not_its_own(tmp_path: Path, damage: Any) -> None:
+    weights = dict(DigitNet().state_dict())
+    damage(weights)
+    torch.save(weights, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="not the weights of a DigitNet"):
+        load_network(tmp_path / "weights.pt")
+
+
+def test_load_network_executes_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made by the payload"
+    torch.save(DigitNet().state_dict() | {"payload": Payload(made)}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="read safely"):
+        load_network(tmp_path / "weights.pt")
+    assert not made.exists()
+    with pytest.raises(FileNotFoundError):
+        load_network(tmp_path / "missing.pt")
+
+
+def test_load_network_survives_any_mutation(tmp_path: Path) -> None:
+    torch.save(DigitNet(narrow=2, wide=2).state_dict(), tmp_path / "weights.pt")
+    original = (tmp_path / "weights.pt").read_bytes()
+    random, refused = Random(0), 0
+    for _ in range(300):
+        content = bytearray(original)
+        for _ in range(random.randint(1, 20)):
+            content[random.randrange(len(content))] = random.randrange(256)
+        (tmp_path / "weights.pt").write_bytes(content[: random.randint(1, 2 * len(content))])
+        try:
+            load_network(tmp_path / "weights.pt")
+        except ValueError:
+            refused += 1
+    assert refused > 100

@@ -1,0 +1,20 @@
+"""What travels with the package: the files of MNIST and, in digitnet.pt, a trained DigitNet."""
+
+import gzip
+from importlib import resources
+
+import torch
+from torch import Tensor
+
+FILES = resources.files(__name__)
+
+
+def test_digits() -> tuple[Tensor, Tensor]:
+    """MNIST's test set: images (10000, 1, 28, 28) uint8 and labels (10000,) uint8."""
+    images, labels = (
+        torch.frombuffer(
+            bytearray(gzip.decompress((FILES / "mnist" / name).read_bytes())), dtype=torch.uint8
+        )
+        for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+    )
+    return images[16:].view(-1, 1, 28, 28), labels[8:]  # after the headers

@@ -1,0 +1,167 @@
+"""A trained DigitNet as one file for other programs: `python -m mnist_lit.export --output FILE`.
+
+Three formats: `onnx` for ONNX Runtime and its like, `pt2` for `torch.export.load`, and `pt`, the
+bare weights that `mnist_lit.network.load_network` reads. Normalisation is inside, the batch size is
+free, the input `images` is (B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file
+appears under its name only after it has agreed with PyTorch on MNIST's whole test set.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mnist_lit import __version__, load_pretrained
+from mnist_lit.assets import test_digits
+from mnist_lit.network import DigitNet, load_network
+
+TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
+DESCRIPTION = (
+    "DigitNet reads one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black"
+    " as in MNIST; logits: (B, 10) float32, the largest is the digit's."
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides the exporters' warnings, which are about their own workings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def export_onnx(network: DigitNet, path: Path) -> None:
+    import onnx
+
+    with quiet():
+        program = torch.onnx.export(
+            network,
+            (example(),),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # paths of the exporting machine
+    model.producer_name, model.producer_version = "mnist_lit", __version__
+    model.doc_string = DESCRIPTION
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    onnx.helper.set_model_props(
+        model, {"parameters": str(parameters), "license": "MIT", "classes": "0,1,2,3,4,5,6,7,8,9"}
+    )
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def run_onnx(path: Path, images: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [logits] = session.run(["logits"], {"images": images.numpy()})
+    return torch.from_numpy(logits)
+
+
+def export_pt2(network: DigitNet, path: Path) -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(network, (example(),), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of the exporting machine
+    with quiet():
+        torch.export.save(program, path)
+
+
+def run_pt2(path: Path, images: Tensor) -> Tensor:
+    with quiet():
+        logits: Tensor = torch.export.load(path).module()(images)
+    return logits
+
+
+def export_pt(network: DigitNet, path: Path) -> None:
+    torch.save(network.state_dict(), path)
+
+
+def run_pt(path: Path, images: Tensor) -> Tensor:
+    logits: Tensor = load_network(path)(images)
+    return logits
+
+
+FORMATS = {
+    "onnx": (export_onnx, run_onnx),
+    "pt2": (export_pt2, run_pt2),
+    "pt": (export_pt, run_pt),
+}
+
+
+def example() -> Tensor:
+    return torch.rand(2, 1, 28, 28)  # two: a batch of one would be taken for a fixed size
+
+
+def export(network: DigitNet, kind: str, output: Path) -> float:
+    """Write `network` to `output` as a `kind` of FORMATS -> largest difference of a logit.
+
+    Raises:
+        OSError: `output` cannot be written.
+        ValueError: The file written disagrees with PyTorch on the test digits; it is not kept.
+    """
+    write, run = FORMATS[kind]
+    partial = output.with_name(f".{output.name}.{os.getpid()}{output.suffix}")
+    partial.touch()  # fails here where the exporters would fail in their own ways
+    try:
+        write(network, partial)
+        images, _ = test_digits()
+        largest, same = 0.0, True
+        with torch.inference_mode():
+            for batch in (images / 255).split(1000):
+                expected, logits = network(batch), run(partial, batch)
+                largest = max(largest, float((logits - expected).abs().max()))
+                same &= torch.equal(logits.argmax(dim=1), expected.argmax(dim=1))
+        if largest > TOLERANCE or not same:
+            raise ValueError(f"--format {kind} disagrees with PyTorch: logits by {largest:.2g}")
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return largest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m mnist_lit.export",
+        usage="python -m mnist_lit.export --output FILE [options]",
+        description="Export a trained DigitNet.",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="kind of file (onnx)")
+    parser.add_argument(
+        "--ckpt", metavar="PATH", help="training checkpoint instead of the shipped weights"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", required=True, help="file to write")
+    args = parser.parse_args()
+    try:
+        network = load_network(args.ckpt) if args.ckpt else load_pretrained()
+    except (OSError, ValueError) as error:
+        parser.error(f"--ckpt {args.ckpt}: {getattr(error, 'strerror', None) or error}")
+    try:
+        difference = export(network, args.format, args.output)
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: --format onnx needs {error.name}: pip install 'mnist_lit[export]'")
+    except OSError as error:
+        sys.exit(f"error: --output {args.output}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(
+        f"{args.output}: {args.output.stat().st_size / 1000:.1f} kB; all 10,000 test digits read as"
+        f" by PyTorch, logits within {difference:.1g}"
+    )
+
+
+if __name__ == "__main__":
+    main()

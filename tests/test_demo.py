@@ -1,0 +1,221 @@
+"""The page in a real browser, and the server under hostile and many posts."""
+
+import concurrent.futures
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from playwright.sync_api import Page, expect, sync_playwright
+
+from mnist_lit.assets import test_digits as embedded_test_digits
+from mnist_lit.demo import MAX_BYTES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+
+
+class Server:
+    def __init__(self, url: str, pid: int) -> None:
+        self.url, self.pid = url, pid
+
+    def post(self, content: bytes, **options: object) -> httpx.Response:
+        return httpx.post(f"{self.url}read", content=content, timeout=30, **options)  # type: ignore[arg-type]
+
+    def memory(self) -> int:
+        """Resident megabytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    command = [sys.executable, "-m", "mnist_lit.demo", "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        assert found
+        yield Server(found[0], process.pid)
+        process.terminate()
+        assert process.stderr.read() == ""  # no traceback from anything below
+
+
+@pytest.fixture(scope="module")
+def seven() -> bytes:
+    """The first test digit, as a drawing."""
+    digit = Image.fromarray(embedded_test_digits()[0][0, 0].numpy())
+    file = io.BytesIO()
+    ImageOps.invert(digit.resize((340, 340), Image.Resampling.BICUBIC)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def page(server: Server) -> Iterator[Page]:
+    if not CHROMIUM:
+        pytest.skip("needs chromium on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 620})
+        errors: list[str] = []
+        requested: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(server.url)
+        yield page
+        assert errors == []
+        assert all(url.startswith((server.url, "blob:", "data:")) for url in requested)
+        browser.close()
+
+
+def draw(page: Page, *points: tuple[int, int]) -> None:
+    box = page.locator("#pad").bounding_box()
+    assert box
+    (x, y), *others = points
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.down()
+    for x, y in others:
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=8)
+    page.mouse.up()
+
+
+def test_draw_read_clear_and_upload(page: Page, seven: bytes) -> None:
+    digit = page.locator("#digit")
+    assert digit.inner_text().startswith("Draw here")
+    assert "17,506 parameters" in page.inner_text("main")
+    draw(page, (170, 60), (170, 280))
+    expect(digit).to_have_text("1")
+    assert page.locator("li.best").inner_text().startswith("1")
+    seen = page.evaluate(
+        "[...document.querySelector('#seen').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    rows, columns = np.nonzero(np.array(seen).reshape(28, 28, 4)[..., 0] > 128)
+    assert rows.max() - rows.min() + 1 == 20
+    assert np.ptp(columns) < 8
+    page.click("#clear")
+    assert digit.inner_text().startswith("Draw here")
+    draw(page, (90, 80), (230, 80), (140, 280))
+    expect(digit).to_have_text("7")
+    page.set_input_files(
+        "#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no image"}
+    )
+    expect(digit).to_have_text(re.compile("^not an image"))
+    page.set_input_files("#file", {"name": "7.png", "mimeType": "image/png", "buffer": seven})
+    expect(digit).to_have_text("7")
+    page.click("#clear")
+    page.click("#sample")
+    expect(digit).to_have_text(re.compile("^[0-9]$"))
+
+
+def test_a_post_is_read(server: Server, seven: bytes) -> None:
+    answer = server.post(seven).json()
+    assert answer["digit"] == 7
+    assert len(answer["probabilities"]) == 10
+    assert len(answer["input"]) == 784
+    assert max(answer["input"]) == 255
+
+
+def test_a_stroke_is_answered_at_once(server: Server, seven: bytes) -> None:
+    with httpx.Client() as client:
+        seconds = []
+        for _ in range(20):
+            start = time.perf_counter()
+            assert client.post(f"{server.url}read", content=seven).status_code == 200
+            seconds.append(time.perf_counter() - start)
+    assert sorted(seconds)[10] < 0.1
+
+
+def test_many_clients_at_once(server: Server, seven: bytes) -> None:
+    """Fifty clients, ten strokes each; benchmarks/demo.py keeps it up for a minute."""
+
+    def strokes(_: int) -> set[int]:
+        with httpx.Client(timeout=60) as client:
+            return {
+                client.post(f"{server.url}read", content=seven).json()["digit"] for _ in range(10)
+            }
+
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        assert set.union(*pool.map(strokes, range(50))) == {7}
+
+
+def hostile_posts(seven: bytes) -> Iterator[bytes]:
+    random = np.random.default_rng(0)
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    for i in range(200):
+        match i % 5:
+            case 0:
+                yield random.bytes(int(random.integers(0, 5000)))
+            case 1:
+                yield seven[: int(random.integers(1, len(seven) - 100))]
+            case 2:
+                yield bomb.getvalue()
+            case 3:
+                yield b'{"image": ' + b"[" * int(random.integers(1, 50_000))
+            case 4:
+                yield b"\x89PNG\r\n\x1a\n" + random.bytes(200)
+    for _ in range(5):
+        yield bytes(MAX_BYTES + 1)
+
+
+def test_hostile_posts_get_a_4xx_and_take_no_memory(server: Server, seven: bytes) -> None:
+    server.post(seven)
+    server.post(bytes(MAX_BYTES + 1))
+    before = server.memory()
+    for content in hostile_posts(seven):
+        assert 400 <= server.post(content).status_code < 500
+    assert server.memory() - before < 60
+    assert server.post(seven).json()["digit"] == 7
+
+
+def test_a_body_too_large_is_refused(server: Server) -> None:
+    answer = server.post(bytes(MAX_BYTES + 1))
+    assert answer.status_code == 413
+    assert answer.json() == {"error": "more than 20 MB"}
+
+
+def test_other_methods_paths_and_hosts_are_refused(server: Server, seven: bytes) -> None:
+    assert httpx.get(f"{server.url}read").status_code == 405
+    assert httpx.get(f"{server.url}../../etc/passwd").status_code == 404
+    assert server.post(seven, headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_client_that_leaves_midway_is_no_error(server: Server, seven: bytes) -> None:
+    port = int(server.url.rsplit(":", 1)[1].rstrip("/"))
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nPNG")
+    time.sleep(0.3)
+    assert server.post(seven).json()["digit"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--port", "99999"), "--port 99999"),
+        (("--port", "http"), "--port"),
+        (("--ckpt", "missing.ckpt"), "--ckpt missing.ckpt: No such file"),
+        (("--ckpt", __file__), "not a file of weights that can be read safely"),
+    ],
+)
+def test_wrong_flags_are_named(arguments: tuple[str, ...], named: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_lit.demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) <= 2

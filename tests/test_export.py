@@ -1,0 +1,103 @@
+"""Exported files agree with PyTorch, say what they are, and appear only when they are right."""
+
+import sys
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from mnist_lit import export as exporting
+from mnist_lit import load_pretrained
+from mnist_lit.assets import test_digits as embedded_test_digits
+from mnist_lit.export import export, main
+from mnist_lit.network import DigitNet, load_network
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "digitnet.onnx"
+    assert export(load_pretrained(), "onnx", path) < 1e-4
+    return path
+
+
+def test_onnx_is_small_and_says_what_it_is(onnx_file: Path) -> None:
+    assert onnx_file.stat().st_size < 100_000
+    assert [path.name for path in onnx_file.parent.iterdir()] == [onnx_file.name]
+    model = onnx.load(onnx_file)
+    assert model.producer_name == "mnist_lit"
+    assert "[0, 1]" in model.doc_string
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties["parameters"] == "17506"
+    assert str(Path(__file__).parent.parent).encode() not in onnx_file.read_bytes()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 10_000])
+def test_onnx_reads_any_number_of_digits_as_pytorch_does(onnx_file: Path, batch: int) -> None:
+    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    images = embedded_test_digits()[0][:batch] / 255
+    [logits] = session.run(["logits"], {"images": images.numpy()})
+    with torch.inference_mode():
+        expected = load_pretrained()(images)
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
+    assert torch.equal(torch.from_numpy(logits).argmax(dim=1), expected.argmax(dim=1))
+
+
+def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
+    images = embedded_test_digits()[0][:5] / 255
+    torch.manual_seed(0)
+    network = DigitNet(narrow=4, wide=6).eval()  # of another size than the shipped one
+    for kind in ("pt2", "pt"):
+        assert export(network, kind, tmp_path / f"net.{kind}") <= 1e-4
+    expected = network(images)
+    pt2 = torch.export.load(tmp_path / "net.pt2").module()
+    torch.testing.assert_close(pt2(images), expected)
+    assert torch.equal(load_network(tmp_path / "net.pt")(images), expected)
+
+
+@pytest.mark.filterwarnings("ignore:No complete tensor found")
+def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_another(network: DigitNet, path: Path) -> None:
+        exporting.export_pt(DigitNet(network.input.conv.out_channels), path)
+
+    monkeypatch.setitem(exporting.FORMATS, "pt", (write_another, exporting.run_pt))
+    output = tmp_path / "net.pt"
+    output.write_text("of before")
+    with pytest.raises(ValueError, match="--format pt disagrees with PyTorch"):
+        export(load_pretrained(), "pt", output)
+    assert output.read_text() == "of before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def call(*arguments: str) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["export", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    return exit_.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), "--output"),
+        (("--output", "x", "--format", "tflite"), "--format"),
+        (("--output", "x", "--ckpt", "missing.ckpt"), "--ckpt missing.ckpt: No such file"),
+        (("--output", "x", "--ckpt", __file__), "not a file of weights that can be read safely"),
+    ],
+)
+def test_wrong_flags_are_named(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert len(error.splitlines()) <= 2
+
+
+def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
+    output = tmp_path / "missing" / "net.pt"
+    assert call("--output", str(output), "--format", "pt") == (
+        f"error: --output {output}: No such file or directory"
+    )

@@ -1,0 +1,374 @@
+"""Reading digits from image files: 500 test digits in disguise, hostile files, the command line."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter, ImageOps
+
+from mnist_lit import load_pretrained
+from mnist_lit.assets import test_digits as embedded_test_digits
+from mnist_lit.predict import (
+    MAX_PIXELS,
+    Reading,
+    UnreadableImageError,
+    main,
+    open_image,
+    prepare,
+    read_digits,
+)
+
+COUNT = 500
+Render = Callable[[Image.Image, np.random.Generator], bytes]
+
+
+@pytest.fixture(scope="module")
+def sample() -> tuple[list[Image.Image], list[int]]:
+    """Every twentieth test digit, white on black, and its label."""
+    images, labels = embedded_test_digits()
+    step = len(images) // COUNT
+    return (
+        [Image.fromarray(image.numpy()) for image in images[::step, 0]],
+        labels[::step].tolist(),
+    )
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def enlarged(digit: Image.Image, side: int) -> Image.Image:
+    """Dark on white, as a person draws."""
+    return ImageOps.invert(digit.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def with_levels(digit: Image.Image, ink: int, paper: int) -> bytes:
+    levels = np.asarray(enlarged(digit, 200), dtype=np.float32) / 255
+    return encoded(Image.fromarray((ink + (paper - ink) * levels).astype(np.uint8)))
+
+
+def in_corner(digit: Image.Image, side: int) -> bytes:
+    sheet = Image.new("L", (side, side), 255)
+    sheet.paste(enlarged(digit, 112), (side - 112 + 12, side - 112 + 12))
+    return encoded(sheet)
+
+
+def shaded(digit: Image.Image, random: np.random.Generator) -> bytes:
+    """Light that falls from the full to two fifths across the sheet, in any direction."""
+    y, x = np.mgrid[-1:1:280j, -1:1:280j]
+    angle = random.uniform(0, 2 * np.pi)
+    light = 0.7 + 0.3 * (x * np.cos(angle) + y * np.sin(angle)) / np.hypot(
+        np.cos(angle), np.sin(angle)
+    ).clip(1)
+    return encoded(
+        Image.fromarray((np.asarray(enlarged(digit, 280)) * light.clip(0.4, 1)).astype(np.uint8))
+    )
+
+
+def noisy(digit: Image.Image, random: np.random.Generator) -> bytes:
+    levels = np.asarray(enlarged(digit, 280), dtype=np.float32) * 0.8 + 25
+    levels += random.normal(0, 25, levels.shape)
+    return encoded(Image.fromarray(levels.clip(0, 255).astype(np.uint8)))
+
+
+def turned_by_exif(digit: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be shown turned by a quarter clockwise
+    turned = enlarged(digit, 200).convert("RGB").rotate(90, expand=True)
+    return encoded(turned, "JPEG", exif=exif)
+
+
+def on_nothing(digit: Image.Image, ink: str) -> bytes:
+    image = Image.new("RGBA", (200, 200), ink)
+    image.putalpha(digit.resize((200, 200), Image.Resampling.BICUBIC))
+    return encoded(image)
+
+
+def in_color(digit: Image.Image, ink: str, paper: str) -> Image.Image:
+    image = Image.new("RGB", (200, 200), paper)
+    image.paste(ink, mask=digit.resize((200, 200), Image.Resampling.BICUBIC))
+    return image
+
+
+CLEAN: dict[str, Render] = {
+    "as in MNIST": lambda digit, _: encoded(digit),
+    "inverted": lambda digit, _: encoded(ImageOps.invert(digit)),
+    "280 pixels": lambda digit, _: encoded(enlarged(digit, 280)),
+}
+DISGUISES: dict[str, Render] = CLEAN | {
+    "20 pixels": lambda digit, _: encoded(enlarged(digit, 20)),
+    "2000 pixels": lambda digit, _: encoded(enlarged(digit, 2000), compress_level=1),
+    "corner": lambda digit, _: in_corner(digit, 400),
+    "corner of a wide sheet": lambda digit, _: in_corner(digit, 1200),
+    "grey paper": lambda digit, _: with_levels(digit, ink=80, paper=170),
+    "faint pencil": lambda digit, _: with_levels(digit, ink=200, paper=240),
+    "light on grey": lambda digit, _: with_levels(digit, ink=180, paper=110),
+    "shadow": shaded,
+    "JPEG at quality 30": lambda digit, _: encoded(enlarged(digit, 100), "JPEG", quality=30),
+    "turned by EXIF": lambda digit, _: turned_by_exif(digit),
+    "black on nothing": lambda digit, _: on_nothing(digit, "black"),
+    "white on nothing": lambda digit, _: on_nothing(digit, "white"),
+    "thin": lambda digit, _: encoded(enlarged(digit, 280).filter(ImageFilter.MaxFilter(11))),
+    "thick": lambda digit, _: encoded(enlarged(digit, 280).filter(ImageFilter.MinFilter(11))),
+    "blue ink": lambda digit, _: encoded(in_color(digit, "#1e3cc8", "#faf5e6")),
+    "yellow ink": lambda digit, _: encoded(in_color(digit, "#f0dc28", "white")),
+    "palette": lambda digit, _: encoded(in_color(digit, "#1e3cc8", "#faf5e6").convert("P"), "GIF"),
+    "noise": noisy,
+    "16 bits": lambda digit, _: encoded(
+        Image.fromarray(np.asarray(enlarged(digit, 100)).astype(np.uint16) * 16), "TIFF"
+    ),
+    "cropped to the ink": lambda digit, _: encoded(
+        ImageOps.invert(digit.crop(digit.getbbox()).resize((150, 210)))
+        if digit.getbbox()[2] - digit.getbbox()[0] > 8  # a bare 1 is a sheet full of ink
+        else enlarged(digit, 200)
+    ),
+    "WebP": lambda digit, _: encoded(enlarged(digit, 100), "WEBP", quality=50),
+}
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+def test_disguised_digits_are_read(name: str, sample: tuple[list[Image.Image], list[int]]) -> None:
+    random = np.random.default_rng(0)
+    digits, labels = sample
+    files = [io.BytesIO(DISGUISES[name](digit, random)) for digit in digits]
+    results = list(read_digits(load_pretrained(), files))
+    right = sum(
+        isinstance(result, Reading) and result.top(1)[0][0] == label
+        for result, label in zip(results, labels, strict=True)
+    )
+    print(f"{name}: {right} of {COUNT} right")  # pytest -s shows the table
+    assert right / COUNT >= (0.993 if name in CLEAN else 0.985)
+
+
+def test_digits_of_mnist_are_prepared_as_they_are(
+    sample: tuple[list[Image.Image], list[int]],
+) -> None:
+    digits, _ = sample
+    differences = []
+    for digit in digits:
+        original = np.asarray(digit, dtype=np.float32) / 255
+        prepared = prepare(digit.convert("RGB"))
+        assert prepared.shape == (28, 28)
+        assert prepared.dtype == np.float32
+        assert 0 <= prepared.min() <= prepared.max() == 1
+        differences.append(np.abs(prepared - original).mean())
+    assert np.median(differences) < 0.02
+
+
+def test_the_longer_side_is_20_and_the_mass_in_the_middle() -> None:
+    sheet = Image.new("RGB", (300, 200), "white")
+    sheet.paste("black", (30, 20, 50, 160))
+    rows, columns = np.nonzero(prepare(sheet) > 0.5)
+    assert rows.max() - rows.min() + 1 == 20
+    assert abs(rows.mean() - 13.5) <= 0.5
+    assert abs(columns.mean() - 13.5) <= 0.5
+
+
+def test_specks_are_not_part_of_the_digit() -> None:
+    sheet = Image.new("RGB", (300, 300), "white")
+    sheet.paste("black", (140, 60, 160, 240))
+    clean = prepare(sheet)
+    sheet.paste("black", (20, 280, 24, 284))
+    np.testing.assert_allclose(prepare(sheet), clean, atol=0.02)
+
+
+@pytest.mark.parametrize("paper", ["white", "black", "#888", "#f0dc28"])
+def test_blank_sheets_are_refused(paper: str) -> None:
+    with pytest.raises(UnreadableImageError, match="blank"):
+        prepare(Image.new("RGB", (100, 60), paper))
+
+
+def test_noise_alone_is_blank() -> None:
+    noise = np.random.default_rng(0).normal(200, 10, (200, 200, 3)).clip(0, 255)
+    with pytest.raises(UnreadableImageError, match="blank"):
+        prepare(Image.fromarray(noise.astype(np.uint8)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"]),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+)
+def test_any_picture_is_prepared_or_refused(
+    width: int, height: int, mode: str, seed: int, spread: float
+) -> None:
+    random = np.random.default_rng(seed)
+    channels = random.integers(0, 256, (height, width, 4)) * spread
+    image = Image.fromarray(channels.astype(np.uint8), "RGBA")
+    if mode in ("I;16", "F"):
+        levels = random.integers(0, 65_536, (height, width)) * spread
+        image = Image.fromarray(levels.astype(np.uint16 if mode == "I;16" else np.float32))
+    kind = "TIFF" if mode in ("CMYK", "F", "I") else "PNG"
+    file = encoded(image if mode in ("I;16", "F") else image.convert(mode), kind)
+    [result] = read_digits(load_pretrained(), [io.BytesIO(file)])
+    if isinstance(result, Reading):
+        assert np.isfinite(result.pixels).all()
+        assert sum(result.probabilities) == pytest.approx(1, abs=1e-5)
+    else:
+        assert "blank" in str(result)
+
+
+def test_mutated_files_never_crash(sample: tuple[list[Image.Image], list[int]]) -> None:
+    random = np.random.default_rng(0)
+    digits, _ = sample
+    files = []
+    for i in range(2000):
+        kind = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")[i % 6]
+        content = bytearray(encoded(enlarged(digits[i % COUNT], 40), kind))
+        for _ in range(random.integers(1, 8)):
+            content[random.integers(len(content))] = random.integers(256)
+        if random.random() < 0.2:
+            del content[random.integers(len(content)) :]
+        files.append(io.BytesIO(content))
+    results = list(read_digits(load_pretrained(), files))
+    assert len(results) == 2000
+    assert {type(result) for result in results} == {Reading, UnreadableImageError}
+
+
+def test_bombs_and_foreign_files_get_their_own_error(tmp_path: Path) -> None:
+    cases = {
+        "empty.png": (b"", "empty"),
+        "text.png": (b"seven", "not an image in one of the formats PNG, JPEG"),
+        "page.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        "cut.jpg": (encoded(Image.effect_noise((99, 99), 99), "JPEG")[:900], "damaged"),
+        "bomb.png": (encoded(Image.new("1", (8000, 7000))), f"more than {MAX_PIXELS:,} pixels"),
+        "large bomb.png": (encoded(Image.new("1", (20_000, 20_000))), "more than 50,000,000"),
+        "blank.png": (encoded(Image.new("L", (50, 50), 255)), "blank"),
+    }
+    for name, (content, message) in cases.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(UnreadableImageError, match=message):
+            prepare(open_image(str(path)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sample: tuple[list[Image.Image], list[int]]) -> Path:
+    for i in range(3):
+        enlarged(sample[0][i], 60).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mnist_lit.predict", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_files_folders_and_patterns_in_order(
+    folder: Path, sample: tuple[list[Image.Image], list[int]]
+) -> None:
+    (folder / "notes.txt").write_text("not an image")
+    done = predict(folder / "2.png", folder, folder / "[01].png")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    expected = [(name, sample[1][name]) for name in (2, 0, 1, 2, 0, 1)]
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(expected)
+    for line, (name, label) in zip(lines, expected, strict=True):
+        file, digit, _ = line.rsplit("png", 1)[0] + "png", *line.split("png  ")[1].split("  ", 1)
+        assert (file, int(digit)) == (str(folder / f"{name}.png"), label)
+
+
+def test_json_has_a_line_for_every_file(
+    folder: Path, sample: tuple[list[Image.Image], list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    call(str(folder / "1.png"), str(folder / "broken.png"), "missing.png", "--json", "--top", "3")
+    good, broken, missing = map(json.loads, capsys.readouterr().out.splitlines())
+    assert set(good) == {"file", "digit", "probability", "top"}
+    assert good["digit"] == sample[1][1]
+    assert [good["digit"], good["probability"]] == good["top"][0]
+    assert len(good["top"]) == 3
+    assert good["top"] == sorted(good["top"], key=lambda pair: -pair[1])
+    assert set(broken) == set(missing) == {"file", "error"}
+    assert missing == {"file": "missing.png", "error": "No such file or directory"}
+
+
+def call(*arguments: str) -> int:
+    """main() in this process; its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["predict", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+def test_a_bad_file_is_named_and_the_others_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    assert call(str(folder)) == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3
+    [line] = printed.err.splitlines()
+    assert line.startswith(f"error: {folder / 'broken.png'}: not an image")
+
+
+def test_save_inputs_writes_what_the_network_saw(folder: Path) -> None:
+    seen = folder / "seen"
+    (folder / "other").mkdir()
+    (folder / "other" / "1.png").write_bytes((folder / "2.png").read_bytes())
+    assert (
+        call(*(str(folder / f) for f in ("1.png", "other/1.png")), "--save-inputs", str(seen)) == 0
+    )
+    assert sorted(path.name for path in seen.iterdir()) == ["1-2.png", "1.png"]
+    for name, source in (("1.png", "1.png"), ("1-2.png", "2.png")):
+        pixels = np.asarray(Image.open(seen / name))
+        expected = prepare(open_image(str(folder / source)))
+        np.testing.assert_allclose(pixels / 255, expected, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), "FILE"),
+        (("x.png", "--top", "0"), "--top must be from 1 to 10, not 0"),
+        (("x.png", "--top", "many"), "--top"),
+        (("x.png", "--ckpt", "missing.ckpt"), "--ckpt missing.ckpt: No such file"),
+        (("x.png", "--ckpt", __file__), "not a file of weights that can be read safely"),
+        (("x.png", "--save-inputs", __file__), "--save-inputs"),
+        (("x.png", "--wrong"), "--wrong"),
+        ((str(Path(__file__).parent),), "no image file"),
+        (("*.jpeg2000",), "no image file"),
+    ],
+)
+def test_wrong_flags_are_named(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert len(error.splitlines()) <= 2
+
+
+def test_an_empty_call_of_the_network_is_no_error() -> None:
+    assert list(read_digits(load_pretrained(), [])) == []
+
+
+def test_shipped_weights_read_the_test_set() -> None:
+    images, labels = embedded_test_digits()
+    network = load_pretrained()
+    with torch.inference_mode():
+        predicted = torch.cat([network(batch / 255).argmax(dim=1) for batch in images.split(1000)])
+    accuracy = float((predicted == labels).float().mean())
+    assert accuracy >= 0.9955
