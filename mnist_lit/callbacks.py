@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
+from torchmetrics.classification import MulticlassCalibrationError
 from torchvision.utils import make_grid
+
+BINS = 15  # of the reliability diagram
 
 
 class StopAtAccuracy(Callback):
@@ -163,8 +167,9 @@ class EpochLines(Callback):
 class Pictures(Callback):
     """Pictures for TensorBoard: augmented training digits, confusion matrix, misread digits.
 
-    The last two are of the validation with the highest `val/acc`, and are drawn when the fit ends.
-    Under DDP they show the first process's share of the images.
+    Those of the validation are of the one with the highest `val/acc`, and are drawn when the fit
+    ends. Those of a test come with the accuracy of each digit and a reliability diagram, and are
+    also written to the run's folder. Under DDP they show the first process's share of the images.
     """
 
     SHOWN = 40  # misread digits in the grid: a fitted network misreads about 30 of 5,000
@@ -176,6 +181,9 @@ class Pictures(Callback):
     def reset(self) -> None:
         self.confusion = torch.zeros(10, 10, dtype=torch.long)  # [true digit, predicted digit]
         self.misread: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
+        self.calibration = MulticlassCalibrationError(10, n_bins=BINS)
+        self.confidence: list[Tensor] = []  # (B,) probability of the predicted digit
+        self.correct: list[Tensor] = []  # (B,) bool
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -186,6 +194,9 @@ class Pictures(Callback):
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.reset()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.reset()
 
     def on_validation_batch_end(
@@ -204,6 +215,22 @@ class Pictures(Callback):
             if len(self.misread) < self.SHOWN:
                 self.misread.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
 
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        probabilities, labels = outputs.float().softmax(dim=1).cpu(), batch[1].cpu()
+        self.calibration.update(probabilities, labels)
+        confidence, predicted = probabilities.max(dim=1)
+        self.confidence.append(confidence)
+        self.correct.append(predicted == labels)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
@@ -220,6 +247,37 @@ class Pictures(Callback):
             board, step = trainer.logger.experiment, trainer.global_step
             board.add_figure("val/confusion", draw_confusion(self.best["confusion"]), step)
             board.add_figure("val/misread", draw_misread(self.best["misread"]), step)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not (isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero):
+            return
+        figures = {
+            "confusion": draw_confusion(self.confusion),
+            "misread": draw_misread(self.misread),
+            "digits": draw_digit_accuracy(self.confusion),
+            "reliability": draw_reliability(
+                torch.cat(self.confidence),
+                torch.cat(self.correct),
+                float(self.calibration.compute()),
+            ),
+        }
+        for name, figure in figures.items():
+            figure.savefig(Path(trainer.logger.log_dir) / f"test-{name}.png", dpi=120)
+            trainer.logger.experiment.add_figure(f"test/{name}", figure, trainer.global_step)
+
+    def test_table(self) -> str:
+        """How many of each digit were read, and the expected calibration error, as text."""
+        lines = ["digit   images   right   accuracy"]
+        counts = zip(
+            self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True
+        )
+        rows = [(str(digit), *count) for digit, count in enumerate(counts)]
+        rows.append(("all", int(self.confusion.trace()), int(self.confusion.sum())))
+        for digit, right, images in rows:
+            accuracy = percent(right / images) if images else "-"
+            lines.append(f"{digit:>5}  {images:7,}  {right:6,}   {accuracy:>8}")
+        ece = float(self.calibration.compute())
+        return "\n".join([*lines, f"expected calibration error {percent(ece)} ({BINS} bins)"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -267,6 +325,47 @@ def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
         axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1)
         axes.set_title(f"{true} → {predicted}")
         axes.axis("off")
+    return figure
+
+
+def draw_digit_accuracy(confusion: Tensor) -> Figure:
+    """(10, 10) counts [true, predicted] -> a bar for each digit, from the worst of them up."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot()
+    accuracy = 100 * confusion.diagonal() / confusion.sum(dim=1).clamp(min=1)
+    bars = axes.bar(range(10), accuracy.tolist(), color="tab:blue")
+    axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    floor = float(accuracy.min())
+    axes.set(
+        ylim=(max(0, floor - max(0.2, (100 - floor) / 2)), 100),
+        xticks=range(10),
+        xlabel="true digit",
+        ylabel="read correctly, %",
+    )
+    return figure
+
+
+def draw_reliability(confidence: Tensor, correct: Tensor, error: float) -> Figure:
+    """(N,) probabilities given to the predicted digits, (N,) bool -> how often they were right.
+
+    Bins of equal width with the images in each (Guo et al., On calibration of modern neural
+    networks, 2017). `error` is the expected calibration error, which the title states.
+    """
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    counts = torch.bincount(bins, minlength=BINS)
+    filled = counts.nonzero().flatten()
+    mean_confidence, right = (
+        (torch.bincount(bins, values, minlength=BINS)[filled] / counts[filled]).tolist()
+        for values in (confidence, correct.float())
+    )
+    upper.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, label="perfectly calibrated")
+    upper.plot(mean_confidence, right, "o-", color="tab:blue", label="this network")
+    upper.set(title=f"expected calibration error {percent(error)}", ylabel="share read correctly")
+    upper.legend()
+    lower.bar([(i + 0.5) / BINS for i in range(BINS)], counts.tolist(), width=0.9 / BINS)
+    lower.set(yscale="log", xlim=(0, 1), xlabel="probability of the digit read", ylabel="images")
     return figure
 
 

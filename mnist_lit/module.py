@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_lit.muon import Muon
 from mnist_lit.network import DigitNet
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) in [0, 1], labels (B,) int64
@@ -26,8 +27,10 @@ class DigitClassifier(LightningModule):
         narrow: Channels of the network's input block and 1x1 transitions.
         wide: Channels of the network's 3x3 convolutions.
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
+        optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
-        weight_decay: Adam's L2 penalty.
+        muon_lr: Muon's, at the same time.
+        weight_decay: Adam's L2 penalty; muon has none.
         pct_start: Fraction of all steps in which the learning rate rises.
         div_factor: The rate starts at max_lr / div_factor ...
         final_div_factor: ... and ends at max_lr / div_factor / final_div_factor.
@@ -40,7 +43,9 @@ class DigitClassifier(LightningModule):
         narrow: int = 18,
         wide: int = 32,
         dropout: float = 0.008,
+        optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
+        muon_lr: float = 0.03,
         weight_decay: float = 1e-4,
         pct_start: float = 0.2,
         div_factor: float = 10,
@@ -53,6 +58,7 @@ class DigitClassifier(LightningModule):
             ("wide", wide, wide >= 1, "at least 1"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
             ("max_lr", max_lr, 0 < max_lr < math.inf, "above 0"),
+            ("muon_lr", muon_lr, 0 < muon_lr < math.inf, "above 0"),
             ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
             ("pct_start", pct_start, 0 < pct_start < 1, "between 0 and 1"),
             ("div_factor", div_factor, 1 <= div_factor < math.inf, "at least 1"),
@@ -144,20 +150,27 @@ class DigitClassifier(LightningModule):
         if not math.isfinite(steps):
             raise ValueError("--trainer.max_epochs -1 has no end, which a one-cycle schedule needs")
         hparams = self.hparams
-        optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            lr=hparams["max_lr"],
-            weight_decay=hparams["weight_decay"],
-            fused=True,  # one pass over all parameters instead of one per tensor
-        )
-        # By default it also moves Adam's first beta against the rate: 0.95, 0.85 at the top, 0.95.
+        optimizer: torch.optim.Optimizer
+        if hparams["optimizer"] == "muon":
+            max_lr = [hparams["muon_lr"], hparams["max_lr"]]
+            optimizer = Muon(self.network.parameters(), *max_lr)
+        else:
+            max_lr = [hparams["max_lr"]]
+            optimizer = torch.optim.Adam(
+                self.network.parameters(),
+                lr=hparams["max_lr"],
+                weight_decay=hparams["weight_decay"],
+                fused=True,  # one pass over all parameters instead of one per tensor
+            )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=hparams["max_lr"],
+            max_lr=max_lr,
             total_steps=int(steps),
             pct_start=hparams["pct_start"],
             div_factor=hparams["div_factor"],
             final_div_factor=hparams["final_div_factor"],
+            # By default Adam's first beta moves against the rate: 0.95, 0.85 at the top, 0.95.
+            cycle_momentum=hparams["optimizer"] == "adam",
         )
         return {
             "optimizer": optimizer,

@@ -116,9 +116,10 @@ class DigitCLI(LightningCLI):
                 version=resumed_version(ckpt_path, logs) if self.subcommand == "fit" else None,
                 default_hp_metric=False,
             )
-        callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines()]
+        self.pictures = Pictures()
+        callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines(), self.pictures]
         if kwargs.get("logger", trainer["logger"]):
-            callbacks += [LearningRateMonitor("step"), Pictures()]
+            callbacks.append(LearningRateMonitor("step"))
         if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
@@ -203,6 +204,12 @@ class DigitCLI(LightningCLI):
         if isinstance(trainer.logger, TensorBoardLogger):
             rows["curves"] = f"tensorboard --logdir {relative(trainer.logger.root_dir)}"
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+    def after_test(self) -> None:
+        if self.trainer.is_global_zero:
+            print(self.pictures.test_table())
+            if isinstance(self.trainer.logger, TensorBoardLogger):
+                print(f"pictures in {relative(self.trainer.logger.log_dir)}")
 
     def predict(self, **kwargs: Any) -> None:
         """Writes the digit read in each test image, one a line, to the run's log folder."""

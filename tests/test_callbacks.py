@@ -3,11 +3,19 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.callbacks import Pictures, StopAtAccuracy, draw_confusion, draw_misread
+from mnist_lit.callbacks import (
+    Pictures,
+    StopAtAccuracy,
+    draw_confusion,
+    draw_digit_accuracy,
+    draw_misread,
+    draw_reliability,
+)
 
 
 class ScriptedTrainer:
@@ -112,3 +120,33 @@ def test_confusion_figure_shows_every_count() -> None:
 def test_misread_figure_names_true_and_predicted_digit() -> None:
     figure = draw_misread([(torch.rand(28, 28), 4, 9)] * 10)
     assert [axes.get_title() for axes in figure.axes] == ["4 → 9"] * 10
+
+
+def test_test_table_counts_each_digit() -> None:
+    pictures = Pictures()
+    labels = torch.arange(10).repeat(10)
+    logits = 20 * torch.nn.functional.one_hot(labels, 10).float()
+    logits[3] = logits[4]  # a 3 read as a 4
+    pictures.on_test_epoch_start(None, None)  # type: ignore[arg-type]
+    batch = torch.rand(100, 1, 28, 28), labels
+    pictures.on_test_batch_end(None, None, logits, batch, 0)  # type: ignore[arg-type]
+    lines = pictures.test_table().splitlines()
+    assert lines[4].split() == ["3", "10", "9", "90.00", "%"]
+    assert lines[11].split() == ["all", "100", "99", "99.00", "%"]
+    # All hundred with a probability of 1, of which one is wrong.
+    assert lines[12].startswith("expected calibration error 1.00 %")
+
+
+def test_reliability_shows_how_often_each_bin_was_right() -> None:
+    confidence = torch.tensor([0.35, 0.35, 0.35, 0.35, 0.99, 0.99])
+    correct = torch.tensor([True, False, False, False, True, True])
+    line = draw_reliability(confidence, correct, 0.05).axes[0].lines[1]
+    np.testing.assert_allclose(np.asarray(line.get_xdata()), [0.35, 0.99], atol=1e-6)
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), [0.25, 1])
+
+
+def test_digit_accuracy_has_a_bar_for_each_digit() -> None:
+    confusion = torch.eye(10, dtype=torch.long) * 50
+    confusion[4, 9] = 50
+    labels = [text.get_text() for text in draw_digit_accuracy(confusion).axes[0].texts]
+    assert labels == ["50.00" if digit == 4 else "100.00" for digit in range(10)]

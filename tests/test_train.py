@@ -128,6 +128,13 @@ def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb
         [fit_acc] = re.findall(rf"^(?:best )?{stage} +(\d+\.\d+) %", printed, re.MULTILINE)
         [verb_acc] = re.findall(rf"{stage}/acc\D+([\d.]+)", done.stdout)
         assert float(verb_acc) * 100 == pytest.approx(float(fit_acc), abs=0.006)
+    if verb == "test":
+        assert re.search(rf"^ +all +320 +\d+ +{fit_acc} %$", done.stdout, re.MULTILINE)
+        [folder] = re.findall(r"^pictures in (\S+)$", done.stdout, re.MULTILINE)
+        names = {"confusion", "misread", "digits", "reliability"}
+        assert {path.name for path in (cwd / folder).glob("*.png")} == {
+            f"test-{name}.png" for name in names
+        }
     assert not (cwd / "lightning_logs" / "version_1" / "config.yaml").exists()
 
 

@@ -1,0 +1,98 @@
+"""Muon: momentum made orthogonal, for the convolutions; Adam for the gains and biases.
+
+Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024. The update of a
+convolution, seen as a matrix of out x (in * height * width), is replaced by the nearest orthogonal
+matrix, roughly, so that it moves equally far in every direction. torch.optim.Muon takes matrices
+alone, neither convolutions nor vectors.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Muon(torch.optim.Optimizer):
+    """Two parameter groups: what has two or more dimensions first, then the vectors.
+
+    Args:
+        parameters: Those of a network.
+        lr: Step of the first group: how far an update moves in every direction, per step.
+        adam_lr: Adam's learning rate for the vectors.
+        momentum: Of the first group, as Nesterov has it.
+        betas: Adam's, for the vectors.
+        eps: Adam's, for the vectors.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        adam_lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        parameters = list(parameters)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim >= 2], "lr": lr, "momentum": momentum},
+            {"params": [p for p in parameters if p.ndim < 2], "lr": adam_lr, "betas": betas},
+        ]
+        super().__init__(groups, {"eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        matrices, vectors = self.param_groups
+        for parameter in matrices["params"]:
+            self._move_matrix(parameter, matrices["lr"], matrices["momentum"])
+        for parameter in vectors["params"]:
+            self._move_vector(parameter, vectors["lr"], vectors["betas"], vectors["eps"])
+        return loss
+
+    def _move_matrix(self, parameter: Tensor, lr: float, momentum: float) -> None:
+        if parameter.grad is None:
+            return
+        state = self.state[parameter]
+        if not state:
+            state["average"] = torch.zeros_like(parameter)
+        average = state["average"].lerp_(parameter.grad, 1 - momentum)
+        update = parameter.grad.lerp(average, momentum).flatten(1)
+        rows, columns = update.shape
+        direction = orthogonalize(update).view(parameter.shape)
+        parameter.sub_(direction, alpha=lr * max(1, rows / columns) ** 0.5)
+
+    def _move_vector(
+        self, parameter: Tensor, lr: float, betas: tuple[float, float], eps: float
+    ) -> None:
+        if parameter.grad is None:
+            return
+        beta1, beta2 = betas
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["average"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        step = float(state["step"])
+        average = state["average"].lerp_(parameter.grad, 1 - beta1) / (1 - beta1**step)
+        square = state["square"].lerp_(parameter.grad**2, 1 - beta2) / (1 - beta2**step)
+        parameter.addcdiv_(average, square.sqrt_().add_(eps), value=-lr)
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """(M, N) -> about the nearest matrix whose singular values are all 1.
+
+    Five steps of Jordan's quintic Newton-Schulz iteration, which brings singular values between
+    0.7 and 1.2, quickly rather than exactly; those far below the largest stay smaller.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x if wide is matrix else x.T
