@@ -181,7 +181,7 @@ class Pictures(Callback):
     def reset(self) -> None:
         self.confusion = torch.zeros(10, 10, dtype=torch.long)  # [true digit, predicted digit]
         self.misread: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
-        self.calibration = MulticlassCalibrationError(10, n_bins=BINS)
+        self.calibration = MulticlassCalibrationError(10, n_bins=BINS, sync_on_compute=False)
         self.confidence: list[Tensor] = []  # (B,) probability of the predicted digit
         self.correct: list[Tensor] = []  # (B,) bool
 
