@@ -93,6 +93,8 @@ def main() -> None:
     )
     result = {
         "runs": runs,
+        "mean": mean,
+        "half_interval": half,  # 95 %, of the mean
         "how": vars(args)
         | {
             "torch": torch.__version__,

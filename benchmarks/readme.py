@@ -1,0 +1,147 @@
+"""Fills the README's tables from benchmarks/results/*.json, so that no number is typed by hand.
+
+    python benchmarks/readme.py
+
+A table stands between `<!-- results: NAME -->` and `<!-- end -->`.
+"""
+
+import json
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+def load(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
+    return result
+
+
+def table(header: str, rows: list[list[str]]) -> str:
+    columns = header.count("|") + 1
+    lines = [f"| {header} |", "| " + " | ".join(["---"] * columns) + " |"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def seeds(name: str) -> str:
+    """A row for every seed of a study."""
+    study = load(name)
+    rows = []
+    for run in study["runs"]:
+        target = f"epoch {run['target_epoch']:.0f}" if "target_epoch" in run else "not reached"
+        rows.append(
+            [
+                f"{run['seed']}",
+                f"{100 * run['best_val_acc']:.2f} %",
+                target,
+                f"{run['epochs']:.0f}",
+                f"**{100 * run['test_acc']:.2f} %**",
+            ]
+        )
+    header = "seed | best validation | 99.4 % of the held-out digits | epochs | test"
+    how = study["how"]
+    return (
+        f"{table(header, rows)}\n\n{summary(name)}; torch {how['torch']}, commit {how['commit']}."
+    )
+
+
+def summary(name: str) -> str:
+    study = load(name)
+    accuracies = [100 * run["test_acc"] for run in study["runs"]]
+    mean, half = study["mean"], study["half_interval"]
+    return (
+        f"Mean of {len(accuracies)} seeds {mean:.3f} ± {half:.3f} % (95 % interval of the mean),"
+        f" standard deviation {statistics.stdev(accuracies):.3f}, lowest {min(accuracies):.2f} %"
+    )
+
+
+def recipes() -> str:
+    """A row for every study of seeds."""
+    rows = []
+    for name in ("default", "fast", "best"):
+        if not (HERE / "results" / f"{name}.json").exists():
+            continue
+        study = load(name)
+        runs = study["runs"]
+        command = f"`configs/{name}.yaml`" if study["how"]["config"] else "the default"
+        epochs = sorted({f"{run['epochs']:.0f}" for run in runs}, key=int)
+        accuracies = [100 * run["test_acc"] for run in runs]
+        rows.append(
+            [
+                command,
+                epochs[0] if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
+                f"{len(runs)}",
+                f"**{study['mean']:.3f} ± {study['half_interval']:.3f}**",
+                f"{min(accuracies):.2f} to {max(accuracies):.2f}",
+            ]
+        )
+    return table("recipe | epochs | seeds | mean test accuracy, % | lowest to highest, %", rows)
+
+
+def time_to_accuracy() -> str:
+    study = load("time_to_accuracy")
+    plain, fast = study["plain"], study["fast"]
+    seconds = statistics.mean(run["seconds"] for run in fast)
+    end = "99.4 %" if plain["reached"] else f"its {plain['epochs']} epochs, 99.4 % not reached"
+    rows = [
+        [
+            "plain script",
+            f"{plain['epochs']}",
+            f"{plain['epoch_seconds']:.0f}",
+            f"{plain['seconds']:.0f} to {end}",
+            f"{100 * plain['curve'][-1]:.2f}",
+        ],
+        [
+            "`configs/fast.yaml`",
+            f"{fast[0]['epochs']}",
+            f"{statistics.mean(run['epoch_seconds'] for run in fast):.0f}",
+            f"{seconds:.0f}",
+            " and ".join(f"{100 * run['test_acc']:.2f}" for run in fast),
+        ],
+    ]
+    header = "program | epochs | seconds an epoch | seconds in all | test accuracy, %"
+    return f"{table(header, rows)}\n\n**{study['ratio']:.1f} times sooner.**"
+
+
+def inference() -> str:
+    study = load("inference")
+    rows = [
+        [
+            name,
+            f"{size / 1000:.1f} kB",
+            f"{1000 * study[f'{key}_1']:.2f} ms",
+            f"{1000 / study[f'{key}_1000']:,.0f}",
+        ]
+        for name, key, size in (
+            ("PyTorch", "pytorch", study["bytes"]["digitnet.pt"]),
+            ("ONNX Runtime", "onnxruntime", study["bytes"]["digitnet.onnx"]),
+        )
+    ]
+    return table("one core | file | one digit | digits a second in batches of 1,000", rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "default": lambda: seeds("default"),
+    "recipes": recipes,
+    "time_to_accuracy": time_to_accuracy,
+    "inference": inference,
+}
+
+
+def main() -> None:
+    text = README.read_text("utf-8")
+    for name, make in TABLES.items():
+        pattern = rf"(<!-- results: {name} -->\n).*?(\n<!-- end -->)"
+        if not re.search(pattern, text, re.DOTALL):
+            raise SystemExit(f"README.md has no place for {name}")
+        new = make().replace("\\", r"\\")
+        text = re.sub(pattern, rf"\g<1>{new}\g<2>", text, flags=re.DOTALL)
+    README.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
