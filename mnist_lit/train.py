@@ -215,6 +215,8 @@ class DigitCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Writes the digit read in each test image, one a line, to the run's log folder."""
+        if self.trainer.world_size > 1:  # each process would read its own share of the images
+            raise UsageError("predict runs in one process: use --trainer.devices 1")
         batches: Any = self.trainer.predict(**kwargs)
         digits = torch.cat(batches).tolist()
         path = Path(self.trainer.log_dir or ".") / "predictions.txt"

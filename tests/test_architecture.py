@@ -1,8 +1,10 @@
 """The arrows between the files, and what is loaded by which import."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,25 @@ def test_importing_stays_light(imported: str, heavy: list[str]) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert printed.strip() == "[]"
+
+
+def test_every_import_is_declared_and_every_dependency_imported() -> None:
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").partition(".")[0])
+            elif isinstance(node, ast.Import):
+                imported.update(alias.name.partition(".")[0] for alias in node.names)
+    providers = metadata.packages_distributions()
+    imported = {
+        re.sub("[-_.]+", "-", providers[name][0]).lower()
+        for name in imported - set(sys.stdlib_module_names) - {"mnist_lit"}
+    }
+    declared = {
+        re.split(r"[^\w.-]", requirement)[0].lower()
+        for requirement in metadata.requires("mnist_lit") or []
+        if "extra ==" not in requirement or re.search(r"extra == .(demo|export).", requirement)
+    }
+    # TensorBoard is Lightning's to import; torch.onnx.export imports onnxscript.
+    assert imported | {"tensorboard", "onnxscript"} == declared

@@ -129,7 +129,8 @@ def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb
         [verb_acc] = re.findall(rf"{stage}/acc\D+([\d.]+)", done.stdout)
         assert float(verb_acc) * 100 == pytest.approx(float(fit_acc), abs=0.006)
     if verb == "test":
-        assert re.search(rf"^ +all +320 +\d+ +{fit_acc} %$", done.stdout, re.MULTILINE)
+        [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", done.stdout, re.MULTILINE)
+        assert int(right) / 3.2 == pytest.approx(float(fit_acc), abs=0.006)
         [folder] = re.findall(r"^pictures in (\S+)$", done.stdout, re.MULTILINE)
         names = {"confusion", "misread", "digits", "reliability"}
         assert {path.name for path in (cwd / folder).glob("*.png")} == {
@@ -287,6 +288,15 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     "no channels": (["--model.narrow", "0"], 2, "--model.narrow", None),
     "all dropped": (["--model.dropout", "1"], 2, "--model.dropout", None),
     "no learning rate": (["--model.max_lr", "0"], 2, "--model.max_lr", None),
+    "a rate that explodes": (
+        [*DEBUG, "--model.max_lr", "1e30"],
+        2,
+        "use a lower --model.max_lr",
+        None,
+    ),
+    "negative margin": (["--stop.margin", "-1"], 2, "--stop.margin", None),
+    "unknown optimizer": (["--model.optimizer", "sgd"], 2, "model.optimizer", None),
+    "no muon rate": (["--model.muon_lr", "0"], 2, "--model.muon_lr", None),
     "rate in words": (["--model.max_lr", "fast"], 2, "model.max_lr", None),
     "empty batch": (["--data.batch_size", "0"], 2, "--data.batch_size", None),
     "half a batch": (["--data.batch_size", "1.5"], 2, "data.batch_size", None),
