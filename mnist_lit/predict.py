@@ -12,10 +12,12 @@ Start-up is short on purpose: nothing here imports Lightning or torchvision.
 import argparse
 import glob
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +37,9 @@ Array = npt.NDArray[np.float32]
 # Pillow reads more, but some of it starts other programs or is a language of its own.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-MAX_PIXELS = 50_000_000  # a phone's photo, and 200 MB while it is read
+MAX_PIXELS = 50_000_000  # a phone's photo, and 200 MB while it is decoded
 SEEN_AT = 128  # pixels of the longer side at which ink is looked for
+ENOUGH = 1024  # pixels of the longer side that are kept of a larger image
 BATCH = 256
 MIN_CONTRAST = 0.06  # between ink and paper, of the way from black to white
 MAX_NOISE = 0.5  # of the paper, relative to the contrast
@@ -65,7 +68,8 @@ def read_digits(network: DigitNet, files: Iterable[Any]) -> Iterator[Reading | E
     A file that cannot be read gives its UnreadableImageError or OSError instead of a Reading.
     """
     remaining = iter(files)
-    with ThreadPoolExecutor() as pool:  # decoding and resizing leave the interpreter free
+    # Decoding and resizing leave the interpreter free. Each may take 400 MB for the largest file.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         while chunk := list(islice(remaining, BATCH)):
             prepared = list(pool.map(_prepare_file, chunk))
             images = [item for item in prepared if isinstance(item, np.ndarray)]
@@ -98,7 +102,7 @@ def open_image(file: Any) -> Image.Image:
         OSError: The file cannot be opened.
         UnreadableImageError: It is empty, not an image, damaged, or has over MAX_PIXELS.
     """
-    with open(file, "rb") if isinstance(file, str | Path) else file as stream:
+    with open(file, "rb") if isinstance(file, str | Path) else nullcontext(file) as stream:
         if not stream.read(1):
             raise UnreadableImageError("the file is empty")
         stream.seek(0)
@@ -115,15 +119,24 @@ def open_image(file: Any) -> Image.Image:
                 f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels"
             )
         try:
-            image.draft("RGB", (8 * SEEN_AT, 8 * SEEN_AT))  # a large JPEG is decoded at a fraction
-            return _rgb(ImageOps.exif_transpose(image))
+            image.draft("RGB", (ENOUGH, ENOUGH))  # a large JPEG is decoded at a fraction
+            return _rgb(ImageOps.exif_transpose(_shrink(image)))
         except Exception as error:
             raise UnreadableImageError("a damaged image") from error
 
 
+def _shrink(image: Image.Image) -> Image.Image:
+    """Any mode -> one that can be averaged, no side over 2 * ENOUGH: what follows makes copies."""
+    if image.mode.startswith("I"):
+        image = image.convert("I").convert("F")
+    elif image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.reduce(max(1, max(image.size) // ENOUGH))
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Any mode -> RGB: 16 bits to 8, and what is transparent becomes paper."""
-    if image.mode.startswith(("I", "F")):
+    if image.mode == "F":
         levels = np.nan_to_num(np.asarray(image, dtype=np.float32))
         low, high = float(levels.min()), float(levels.max())
         # Twelve bits are often kept in sixteen, so the levels are stretched, but noise is not.
