@@ -51,8 +51,6 @@ class SaveConfig(SaveConfigCallback):
 class DigitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(StopAtAccuracy, "stop")
-        # The target stands for the test accuracy: README.md, "What is measured on what".
-        parser.set_defaults({"stop.margin": 0.001})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         args = sys.argv[1:] if args is None else args
@@ -187,7 +185,7 @@ class DigitCLI(LightningCLI):
         if stop.accuracy is None:
             target = "none set"
         elif stop.reached_epoch:
-            target = str(stop)
+            target = f"{percent(stop.accuracy)} reached in epoch {stop.reached_epoch}"
         else:
             epochs = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)}"
             target = f"{percent(stop.accuracy)} not reached in {epochs}"

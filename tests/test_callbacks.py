@@ -47,22 +47,6 @@ def test_stops_at_exactly_the_target_and_names_the_epoch() -> None:
     assert stop.reached_epoch == 3
 
 
-def test_a_margin_is_enough_and_is_said() -> None:
-    stop = StopAtAccuracy(0.994, margin=0.001)
-    assert play(stop, [0.9929, 0.9930, 0.9999]).should_stop
-    assert str(stop) == (
-        "99.40 % reached in epoch 2 with 99.30 %, within the margin of 0.10 points"
-    )
-    assert play(stop, [0.9940]).should_stop
-    assert str(stop) == "99.40 % reached in epoch 1"
-
-
-@pytest.mark.parametrize("margin", [-0.001, 1, 99, float("nan")])
-def test_a_margin_that_is_no_fraction_names_the_flag(margin: float) -> None:
-    with pytest.raises(ValueError, match=r"--stop\.margin"):
-        StopAtAccuracy(0.994, margin)
-
-
 def test_does_not_stop_below_the_target() -> None:
     stop = StopAtAccuracy(0.994)
     assert not play(stop, [0.9939] * 30).should_stop

@@ -294,7 +294,6 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
         "use a lower --model.max_lr",
         None,
     ),
-    "negative margin": (["--stop.margin", "-1"], 2, "--stop.margin", None),
     "unknown optimizer": (["--model.optimizer", "sgd"], 2, "model.optimizer", None),
     "no muon rate": (["--model.muon_lr", "0"], 2, "--model.muon_lr", None),
     "rate in words": (["--model.max_lr", "fast"], 2, "model.max_lr", None),
