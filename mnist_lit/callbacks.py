@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
@@ -152,7 +153,10 @@ class EpochLines(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.current_epoch > 0:
+        if (
+            isinstance(exception, KeyboardInterrupt | SIGTERMException)
+            and trainer.current_epoch > 0
+        ):
             pl_module.print(
                 f"interrupted: --ckpt_path last goes on after epoch {trainer.current_epoch}"
             )

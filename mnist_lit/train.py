@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import re
+import signal
 import sys
 import time
 import warnings
@@ -22,6 +23,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lit.callbacks import EpochLines, EpochSeed, Pictures, Progress, StopAtAccuracy, percent
 from mnist_lit.data import MNISTDataModule
@@ -104,6 +106,11 @@ class DigitCLI(LightningCLI):
             if "--" not in str(error):
                 raise  # not about a flag: whoever mends it needs the traceback
             raise UsageError(str(error)) from error
+        except SystemExit as stopped:
+            if self.trainer.interrupted:  # a shell's usual status, which Lightning does not give
+                number = signal.SIGTERM if isinstance(stopped, SIGTERMException) else signal.SIGINT
+                raise SystemExit(128 + number) from None
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]

@@ -139,6 +139,14 @@ def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb
     assert not (cwd / "lightning_logs" / "version_1" / "config.yaml").exists()
 
 
+def test_predict_refuses_to_share_the_images(fitted: tuple[Path, str]) -> None:
+    cwd, _ = fitted
+    flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
+    done = run(cwd, "predict", "--ckpt_path", "best", *flags)
+    assert done.returncode == 2
+    assert done.stderr == "error: predict runs in one process: use --trainer.devices 1\n"
+
+
 def test_stops_at_the_target(data_dir: Path, tmp_path: Path) -> None:
     done = run(tmp_path, *DEBUG, "--data.data_dir", data_dir, "--stop.accuracy", 0.01)
     assert done.returncode == 0, done.stderr
@@ -176,10 +184,13 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
     assert {event.step for event in curve.Scalars("val/acc")} == {19, 39, 59}
 
 
-def test_an_interrupted_fit_says_how_to_go_on(data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_an_interrupted_fit_says_how_to_go_on(
+    number: signal.Signals, data_dir: Path, tmp_path: Path
+) -> None:
     flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 50)
-    returncode, rest = run_and_signal(tmp_path, "epoch  2/50", signal.SIGINT, *flags)
-    assert returncode != 0
+    returncode, rest = run_and_signal(tmp_path, "epoch  2/50", number, *flags)
+    assert returncode == 128 + number
     assert re.search(r"interrupted: --ckpt_path last goes on after epoch \d", rest)
     assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
 
