@@ -10,6 +10,7 @@ import io
 import random
 import socket
 import threading
+import warnings
 
 import torch
 import uvicorn
@@ -111,6 +112,8 @@ def main() -> None:
         listener.bind(("127.0.0.1", args.port))
     except (OSError, OverflowError) as error:
         parser.error(f"--port {args.port}: {getattr(error, 'strerror', None) or error}")
+    # Of images over MAX_PIXELS, whose sender gets an error.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
     print(
         f"draw a digit at http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C stops)", flush=True

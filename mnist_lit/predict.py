@@ -409,7 +409,10 @@ def main() -> None:
         else:
             print(as_line(file, result, args.top))
         if args.save_inputs and isinstance(result, Reading):
-            save_input(args.save_inputs, file, result.pixels, taken)
+            try:
+                save_input(args.save_inputs, file, result.pixels, taken)
+            except OSError as error:
+                sys.exit(f"error: --save-inputs {args.save_inputs}: {explain(error)}")
     raise SystemExit(int(failed))
 
 
