@@ -31,8 +31,6 @@ class Draws(NamedTuple):
 class Augmentation:
     """Strength of each distortion; 0 switches it off. Every image gets a draw of its own.
 
-    The defaults read the most held-out digits; the original script's are in configs/seed.yaml.
-
     Args:
         degrees: Largest rotation, in degrees, either way.
         translate: Largest shift as a fraction of width and height; rounded to whole pixels.
@@ -42,12 +40,12 @@ class Augmentation:
         contrast: Largest change of the contrast factor: 0.2 draws from 0.8 to 1.2.
     """
 
-    degrees: float = 15.0
-    translate: float = 0.05
-    scale: float = 0.2
-    shear: float = 15.0
-    brightness: float = 0.0
-    contrast: float = 0.0
+    degrees: float = 7.0
+    translate: float = 0.1
+    scale: float = 0.1
+    shear: float = 5.0
+    brightness: float = 0.2
+    contrast: float = 0.2
 
     def __post_init__(self) -> None:
         limits = {"degrees": 180, "shear": 89}  # the others are fractions
