@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seeds import mean_with_interval
+
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 
@@ -52,10 +54,10 @@ def seeds(name: str) -> str:
 def summary(name: str) -> str:
     study = load(name)
     accuracies = [100 * run["test_acc"] for run in study["runs"]]
-    mean, half = study["mean"], study["half_interval"]
+    mean, half = mean_with_interval(accuracies)
     return (
-        f"Mean of {len(accuracies)} seeds {mean:.3f} ± {half:.3f} % (95 % interval of the mean),"
-        f" standard deviation {statistics.stdev(accuracies):.3f}, lowest {min(accuracies):.2f} %"
+        f"Mean of {len(accuracies)} seeds {mean:.2f} ± {half:.2f} % (95 % interval of the mean),"
+        f" standard deviation {statistics.stdev(accuracies):.2f}, lowest {min(accuracies):.2f} %"
     )
 
 
@@ -70,12 +72,13 @@ def recipes() -> str:
         command = f"`configs/{name}.yaml`" if study["how"]["config"] else "the default"
         epochs = sorted({f"{run['epochs']:.0f}" for run in runs}, key=int)
         accuracies = [100 * run["test_acc"] for run in runs]
+        mean, half = mean_with_interval(accuracies)
         rows.append(
             [
                 command,
                 epochs[0] if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
                 f"{len(runs)}",
-                f"**{study['mean']:.3f} ± {study['half_interval']:.3f}**",
+                f"**{mean:.2f} ± {half:.2f}**",
                 f"{min(accuracies):.2f} to {max(accuracies):.2f}",
             ]
         )
@@ -133,14 +136,15 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    text = README.read_text("utf-8")
-    for name, make in TABLES.items():
-        pattern = rf"(<!-- results: {name} -->\n).*?(\n<!-- end -->)"
-        if not re.search(pattern, text, re.DOTALL):
-            raise SystemExit(f"README.md has no place for {name}")
-        new = make().replace("\\", r"\\")
-        text = re.sub(pattern, rf"\g<1>{new}\g<2>", text, flags=re.DOTALL)
-    README.write_text(text, "utf-8")
+    README.write_text(
+        re.sub(
+            r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)",
+            lambda place: f"{place[1]}{TABLES[place[2]]()}\n{place[3]}",
+            README.read_text("utf-8"),
+            flags=re.DOTALL,
+        ),
+        "utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -69,6 +69,14 @@ def describe(run: dict[str, float]) -> str:
     )
 
 
+def mean_with_interval(values: list[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval."""
+    deviation = statistics.stdev(values)
+    return statistics.mean(values), STUDENT_T.get(len(values), 1.96) * deviation / len(
+        values
+    ) ** 0.5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", help="of the study and of its result file")
@@ -87,16 +95,13 @@ def main() -> None:
             )
         )
     accuracies = [100 * run["test_acc"] for run in runs]
-    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
-    half = STUDENT_T.get(len(runs), 1.96) * deviation / len(runs) ** 0.5
+    mean, half = mean_with_interval(accuracies)
     print(
-        f"\ntest accuracy of {len(runs)} seeds: mean {mean:.3f} % +- {half:.3f} (95 %),"
-        f" standard deviation {deviation:.3f}, lowest {min(accuracies):.2f} %"
+        f"\ntest accuracy of {len(runs)} seeds: mean {mean:.3f} % +- {half:.3f} (95 %), standard"
+        f" deviation {statistics.stdev(accuracies):.3f}, lowest {min(accuracies):.2f} %"
     )
     result = {
         "runs": runs,
-        "mean": mean,
-        "half_interval": half,  # 95 %, of the mean
         "how": vars(args)
         | {
             "torch": torch.__version__,
