@@ -44,7 +44,7 @@ def main() -> None:
     command = [sys.executable, "-m", "mnist_lit.demo", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
-        url = server.stdout.readline().split()[5] + "read"
+        url = server.stdout.readline().split()[4] + "read"
 
         def stroke() -> float:
             start = time.perf_counter()

@@ -38,8 +38,13 @@ def run_and_signal(
     cwd: Path, line_start: str, signal_: signal.Signals, *arguments: object
 ) -> tuple[int, str]:
     """Send the signal when such a line is printed; exit status and what was printed after it."""
+    # A shell that started the tests in the background has them ignore Ctrl-C, which is inherited.
     with subprocess.Popen(
-        command(*arguments), cwd=cwd, stdout=subprocess.PIPE, text=True
+        command(*arguments),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout
         for line in process.stdout:
