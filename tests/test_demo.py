@@ -137,7 +137,7 @@ def test_a_stroke_is_answered_at_once(server: Server, seven: bytes) -> None:
 
 
 def test_many_clients_at_once(server: Server, seven: bytes) -> None:
-    """Fifty clients, ten strokes each; benchmarks/demo.py keeps it up for a minute."""
+    """Fifty clients, ten strokes each."""
 
     def strokes(_: int) -> set[int]:
         with httpx.Client(timeout=60) as client:
