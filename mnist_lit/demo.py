@@ -2,7 +2,7 @@
 
 The page posts each drawing as a PNG, a photo as it is, to `/read`, which prepares and reads it just
 as predict.py reads a file. Starlette and uvicorn serve it: the page is one file without a script or
-font from elsewhere, which the field's usual page builder needs, and sends nothing anywhere else.
+font from elsewhere, and sends nothing anywhere else.
 """
 
 import argparse

@@ -56,7 +56,6 @@ def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
     assert torch.equal(load_network(tmp_path / "net.pt")(images), expected)
 
 
-@pytest.mark.filterwarnings("ignore:No complete tensor found")
 def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_another(network: DigitNet, path: Path) -> None:
         exporting.export_pt(DigitNet(network.input.conv.out_channels), path)
