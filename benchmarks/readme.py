@@ -47,12 +47,11 @@ def seeds(name: str) -> str:
     header = "seed | best validation | 99.4 % of the held-out digits | epochs | test"
     how = study["how"]
     return (
-        f"{table(header, rows)}\n\n{summary(name)}; torch {how['torch']}, commit {how['commit']}."
+        f"{table(header, rows)}\n\n{summary(study)}; torch {how['torch']}, commit {how['commit']}."
     )
 
 
-def summary(name: str) -> str:
-    study = load(name)
+def summary(study: dict[str, Any]) -> str:
     accuracies = [100 * run["test_acc"] for run in study["runs"]]
     mean, half = mean_with_interval(accuracies)
     return (

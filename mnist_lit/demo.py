@@ -26,7 +26,7 @@ from starlette.routing import Route
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
 from mnist_lit.network import DigitNet, load_network
-from mnist_lit.predict import Reading, UnreadableImageError, classify, open_image, prepare
+from mnist_lit.predict import Reading, UnreadableImageError, classify, explain, open_image, prepare
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
 HEADERS = {
@@ -105,13 +105,13 @@ def main() -> None:
     try:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:
-        parser.error(f"--ckpt {args.ckpt}: {getattr(error, 'strerror', None) or error}")
+        parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", args.port))
     except (OSError, OverflowError) as error:
-        parser.error(f"--port {args.port}: {getattr(error, 'strerror', None) or error}")
+        parser.error(f"--port {args.port}: {explain(error)}")
     # Of images over MAX_PIXELS, whose sender gets an error.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
