@@ -176,7 +176,7 @@ class Pictures(Callback):
     also written to the run's folder. Under DDP they show the first process's share of the images.
     """
 
-    SHOWN = 40  # misread digits in the grid: a fitted network misreads about 30 of 5,000
+    SHOWN = 40  # misread digits in the grid: a fitted network misreads about 60 of 10,000
 
     def __init__(self) -> None:
         self.best: dict[str, Any] = {"acc": -1.0}

@@ -50,7 +50,7 @@ class MNISTDataModule(LightningDataModule):
         self,
         data_dir: str = "data",
         batch_size: int = 64,
-        val_size: int = 5000,
+        val_size: int = 10_000,
         num_workers: int = 0,
         augmentation: Augmentation = Augmentation(),
     ) -> None:
