@@ -153,13 +153,20 @@ class EpochLines(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        if (
-            isinstance(exception, KeyboardInterrupt | SIGTERMException)
-            and trainer.current_epoch > 0
-        ):
+        if not isinstance(exception, KeyboardInterrupt | SIGTERMException | OSError):
+            return
+        [*saved] = (
+            path
+            for callback in trainer.checkpoint_callbacks
+            if (path := Path(getattr(callback, "best_model_path", ""))).name == "last.ckpt"
+        )
+        if trainer.current_epoch and saved:
             pl_module.print(
-                f"interrupted: --ckpt_path last goes on after epoch {trainer.current_epoch}"
+                f"interrupted: --ckpt_path last goes on after epoch {trainer.current_epoch},"
+                f" from {saved[0]}"
             )
+        elif trainer.state.fn == "fit":
+            pl_module.print("interrupted in the first epoch: nothing is saved yet")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import os
 import warnings
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -19,7 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.datasets import MNIST
 
+from mnist_lit.assets import FILES
 from mnist_lit.augment import Augmentation
+from mnist_lit.files import written_whole
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28), labels (B,) int64
 
@@ -174,7 +175,7 @@ def restore_mnist(data_dir: Path) -> None:
         OSError: `data_dir` cannot be read or written, or an asset of the package is damaged.
     """
     raw = data_dir / "MNIST" / "raw"
-    assets = resources.files("mnist_lit") / "assets" / "mnist"
+    assets = FILES / "mnist"
     if not assets.is_dir():
         MNIST(str(data_dir), download=True)  # a package stripped of its assets
         return
@@ -188,9 +189,5 @@ def restore_mnist(data_dir: Path) -> None:
         if hashlib.md5(content).hexdigest() != md5:
             raise OSError(f"the package is damaged: {assets / name}.gz is not MNIST's")
         raw.mkdir(parents=True, exist_ok=True)
-        partial = raw / f".{name}.{os.getpid()}"
-        try:
+        with written_whole(path) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ appears under its name only after it has agreed with PyTorch on MNIST's whole te
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from mnist_lit import __version__, load_pretrained
 from mnist_lit.assets import test_digits
+from mnist_lit.files import written_whole
 from mnist_lit.network import DigitNet, load_network
 
 TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
@@ -114,9 +114,8 @@ def export(network: DigitNet, kind: str, output: Path) -> float:
         ValueError: The file written disagrees with PyTorch on the test digits; it is not kept.
     """
     write, run = FORMATS[kind]
-    partial = output.with_name(f".{output.name}.{os.getpid()}{output.suffix}")
-    partial.touch()  # fails here where the exporters would fail in their own ways
-    try:
+    with written_whole(output) as partial:
+        partial.touch()  # fails here where the exporters would fail in their own ways
         write(network, partial)
         images, _ = test_digits()
         largest, same = 0.0, True
@@ -127,9 +126,6 @@ def export(network: DigitNet, kind: str, output: Path) -> float:
                 same &= torch.equal(logits.argmax(dim=1), expected.argmax(dim=1))
         if largest > TOLERANCE or not same:
             raise ValueError(f"--format {kind} disagrees with PyTorch: logits by {largest:.2g}")
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
     return largest
 
 

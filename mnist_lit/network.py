@@ -5,12 +5,16 @@ weights, and global average pooling instead of a dense layer. Nothing here needs
 """
 
 import math
+import warnings
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MAX_BYTES = 100_000_000  # of a file of weights; a checkpoint of a fit has half a million
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 
 
@@ -111,18 +115,45 @@ def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
 def load_network(path: str | Path) -> DigitNet:
     """A DigitNet in evaluation mode from a file of its weights or from a training checkpoint.
 
-    Nothing in the file is executed. `narrow` and `wide` are read from the weights themselves; of a
-    checkpoint, the averaged weights are taken.
+    Nothing in the file is executed.
 
     Raises:
         OSError: The file cannot be opened.
         ValueError: The file does not hold the weights of a DigitNet.
     """
+    return network_from(load_safely(path))
+
+
+def load_safely(path: str | Path) -> Any:
+    """What `torch.save` put into a file, as plain tensors and containers; nothing is executed.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It holds something else, is damaged, or is larger than it can be.
+    """
     with open(path, "rb") as file:
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            if zipfile.is_zipfile(file):  # a small file may say that it holds a large one
+                with zipfile.ZipFile(file) as parts:
+                    if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
+                        raise ValueError("too large")
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the pickle protocol of foreign files
+                return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # arbitrary bytes make the unpickler raise arbitrary errors
             raise ValueError("not a file of weights that can be read safely") from error
+
+
+def network_from(content: Any) -> DigitNet:
+    """A DigitNet in evaluation mode from its weights or from the content of a checkpoint.
+
+    `narrow` and `wide` are read from the weights themselves; of a checkpoint, the averaged weights
+    are taken.
+
+    Raises:
+        ValueError: These are not the weights of a DigitNet.
+    """
     try:
         weights = content.get("state_dict", content)
         averaged = "averaged.module."
@@ -132,8 +163,8 @@ def load_network(path: str | Path) -> DigitNet:
                 for name, tensor in weights.items()
                 if name.startswith(averaged)
             }
-        if sum(tensor.numel() for tensor in weights.values()) > 10_000_000:
-            raise ValueError("larger than any DigitNet")
+        if sum(tensor.numel() for tensor in weights.values()) > MAX_BYTES / 4:
+            raise ValueError("too large")
         narrow, wide = (weights[f"{name}.conv.weight"].shape[0] for name in ("input", "conv1"))
         with torch.device("meta"):  # no memory is taken on the word of a file
             network = DigitNet(narrow, wide)

@@ -7,10 +7,10 @@ best checkpoint.
 import itertools
 import logging
 import math
-import re
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,13 +20,21 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lit.callbacks import EpochLines, EpochSeed, Pictures, Progress, StopAtAccuracy, percent
+from mnist_lit.checkpoints import (
+    WholeCheckpoints,
+    best_and_last,
+    find_checkpoint,
+    resumed_version,
+    saved_settings,
+)
 from mnist_lit.data import MNISTDataModule
+from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 
 
@@ -77,14 +85,30 @@ class DigitCLI(LightningCLI):
                 )
             return
         config.weights_only = True  # nothing in the file is executed
-        path = config.ckpt_path = find_checkpoint(config.ckpt_path, log_root(config.trainer))
-        for name, saved in load_checkpoint(path)["hyper_parameters"].items():
-            if name in config.model and config.model[name] != saved:
+        try:
+            found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
+            saved = saved_settings(found) if found else {}
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if found is None:
+            broken_off = f"--ckpt_path {config.ckpt_path}: the newest fit ended in its first epoch"
+            if self.config.subcommand != "fit":
+                raise UsageError(f"{broken_off} and saved nothing")
+            warnings.warn(f"{broken_off}, so this one begins anew", stacklevel=2)
+        config.ckpt_path = found
+        given = config.model.clone()
+        saved = {name: value for name, value in saved.items() if name in given}
+        try:
+            subconfig = {self.config.subcommand: {"model": saved}}
+            self.config = self.parser.parse_object(subconfig, self.config)  # checks their types
+        except UsageError as error:
+            raise UsageError(f"--ckpt_path {found}: {error}") from error
+        for name, value in self.config[self.config.subcommand].model.items():
+            if value != given[name]:
                 print(
-                    f"--model.{name} {config.model[name]}: {saved}, as in the checkpoint, is used",
+                    f"--model.{name} {given[name]}: {value}, as in the checkpoint, is used",
                     file=sys.stderr,
                 )
-                config.model[name] = saved
 
     def before_instantiate_classes(self) -> None:
         if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
@@ -102,15 +126,22 @@ class DigitCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except ValueError as error:
-            if "--" not in str(error):
-                raise  # not about a flag: whoever mends it needs the traceback
-            raise UsageError(str(error)) from error
         except SystemExit as stopped:
             if self.trainer.interrupted:  # a shell's usual status, which Lightning does not give
                 number = signal.SIGTERM if isinstance(stopped, SIGTERMException) else signal.SIGINT
                 raise SystemExit(128 + number) from None
             raise
+        except OSError:
+            raise
+        except Exception as error:
+            calls = traceback.extract_tb(error.__traceback__)
+            if any(Path(call.filename).stem == "checkpoint_connector" for call in calls):
+                path = self.config_init[subcommand]["ckpt_path"]
+                reason = f"{type(error).__name__}: {error}"
+                raise UsageError(f"--ckpt_path {path} cannot be restored: {reason}") from error
+            if isinstance(error, ValueError) and "--" in str(error):
+                raise UsageError(str(error)) from error
+            raise  # not about a flag or file: whoever mends it needs the traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
@@ -134,6 +165,7 @@ class DigitCLI(LightningCLI):
         self.best, last = best_and_last()
         if trainer["enable_checkpointing"] is not False:
             callbacks += [self.best, last]
+        kwargs["plugins"] = trainer["plugins"] or [WholeCheckpoints()]
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -226,24 +258,9 @@ class DigitCLI(LightningCLI):
         digits = torch.cat(batches).tolist()
         path = Path(self.trainer.log_dir or ".") / "predictions.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{digit}\n" for digit in digits))
+        with written_whole(path) as partial:
+            partial.write_text("".join(f"{digit}\n" for digit in digits))
         print(f"{len(digits):,} digits written to {path}")
-
-
-def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """Keep the checkpoint of the highest `val/acc`, and that of the last epoch to resume from."""
-    best = ModelCheckpoint(
-        monitor="val/acc",
-        mode="max",
-        filename="best-{val/acc:.4f}",
-        auto_insert_metric_name=False,
-        save_on_train_epoch_end=True,
-    )
-    # Not `save_last=True` above: it skips the epochs that are not the best.
-    last = ModelCheckpoint(
-        filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-    )
-    return best, last
 
 
 def default_precision(accelerator: str) -> str:
@@ -272,48 +289,6 @@ def describe_device(trainer: Trainer) -> str:
 def log_root(trainer_config: Namespace) -> Path:
     """The folder that holds version_0, version_1, ..."""
     return Path(trainer_config["default_root_dir"] or ".") / "lightning_logs"
-
-
-def find_checkpoint(ckpt_path: str, logs: Path) -> str:
-    """A path as it is; `last` or `best` as that file of the newest run under `logs`."""
-    if ckpt_path not in ("last", "best"):
-        if not Path(ckpt_path).is_file():
-            raise UsageError(f"--ckpt_path {ckpt_path}: no such file")
-        return ckpt_path
-    found = logs.glob(f"version_*/checkpoints/{ckpt_path}*.ckpt")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        raise UsageError(f"--ckpt_path {ckpt_path}: no run under {logs} has such a checkpoint")
-    return str(newest)
-
-
-def resumed_version(ckpt_path: str | None, logs: Path) -> int | None:
-    """N if this is last.ckpt of version_N under `logs`, whose folder the fit then goes on with.
-
-    Any other checkpoint starts a new folder, so that nothing which came after it is overwritten.
-    """
-    path = Path(ckpt_path or "").resolve()
-    version = re.fullmatch(r"version_(\d+)", path.parent.parent.name)
-    if version and path == logs.resolve() / version[0] / "checkpoints" / "last.ckpt":
-        return int(version[1])
-    return None
-
-
-def load_checkpoint(path: str) -> dict[str, Any]:
-    """A checkpoint of DigitClassifier, read without executing anything that is in the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the pickle protocol of foreign files
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # arbitrary bytes make the unpickler raise arbitrary errors
-        raise UsageError(f"--ckpt_path {path}: not a checkpoint that can be read safely") from error
-    if (
-        not isinstance(checkpoint, dict)
-        or "hyper_parameters" not in checkpoint
-        or "averaged.module.input.conv.weight" not in checkpoint.get("state_dict", ())
-    ):
-        raise UsageError(f"--ckpt_path {path}: not a checkpoint of this project's DigitClassifier")
-    return checkpoint
 
 
 def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:

@@ -16,13 +16,15 @@ ALLOWED = {
     "__init__": {"assets", "network"},  # inside load_pretrained
     "network": set(),
     "augment": set(),
-    "data": {"augment"},
+    "data": {"assets", "augment", "files"},
+    "files": set(),
+    "checkpoints": {"files", "network"},
     "module": {"muon", "network"},
     "muon": set(),
     "callbacks": set(),
-    "train": {"augment", "callbacks", "data", "module", "network"},
+    "train": {"callbacks", "checkpoints", "data", "files", "module"},
     "predict": {"load_pretrained", "network"},
-    "export": {"__version__", "assets", "load_pretrained", "network"},
+    "export": {"__version__", "assets", "files", "load_pretrained", "network"},
     "demo": {"assets", "load_pretrained", "network", "predict"},
 }
 

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.data import DataLoader
 
-from mnist_lit.train import best_and_last, main, resumed_version, wilson_interval
+from mnist_lit.train import main, wilson_interval
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
@@ -211,54 +209,6 @@ def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str]) -> None:
     assert "--trainer.max_epochs" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert before == {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
-
-
-def test_only_the_last_checkpoint_goes_on_in_its_own_folder(tmp_path: Path) -> None:
-    logs = tmp_path / "lightning_logs"
-    checkpoints = logs / "version_3" / "checkpoints"
-    assert resumed_version(str(checkpoints / "last.ckpt"), logs) == 3
-    assert resumed_version(str(checkpoints / "best-0.9940.ckpt"), logs) is None
-    assert resumed_version(str(checkpoints / "last.ckpt"), tmp_path / "elsewhere") is None
-    assert resumed_version(None, logs) is None
-
-
-class Scripted(LightningModule):
-    """Reports the given validation accuracies, one an epoch."""
-
-    def __init__(self, accuracies: list[float]) -> None:
-        super().__init__()
-        self.accuracies = accuracies
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-
-    def training_step(self, *_: Any) -> torch.Tensor:
-        return self.weight * 1
-
-    def validation_step(self, *_: Any) -> None:
-        self.log("val/acc", self.accuracies[self.current_epoch])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=1)
-
-
-@pytest.mark.filterwarnings("ignore:The '.*' does not have many workers")
-def test_checkpoints_are_of_the_best_and_of_the_last_epoch(tmp_path: Path) -> None:
-    loader: Any = DataLoader(range(1))  # type: ignore[arg-type]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=4,
-        logger=False,
-        default_root_dir=tmp_path,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=list(best_and_last()),
-    )
-    trainer.fit(Scripted([0.1, 0.9, 0.2, 0.3]), loader, loader)
-    epochs = {
-        path.name: torch.load(path, weights_only=True)["epoch"]
-        for path in (tmp_path / "checkpoints").iterdir()
-    }
-    assert epochs == {"best-0.9000.ckpt": 1, "last.ckpt": 3}
 
 
 def flat(state: Any, *folders: Path) -> Any:

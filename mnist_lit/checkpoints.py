@@ -1,0 +1,106 @@
+"""Checkpoints of a fit: which are kept, written whole, found again, and read without trust."""
+
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from mnist_lit.files import written_whole
+from mnist_lit.network import load_safely, network_from
+
+
+def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """Keep the checkpoint of the highest `val/acc`, and that of the last epoch to resume from."""
+    best = ModelCheckpoint(
+        monitor="val/acc",
+        mode="max",
+        filename="best-{val/acc:.4f}",
+        auto_insert_metric_name=False,
+        # A fit killed between the writing of the two files writes this one again when resumed.
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    # Not `save_last=True` above: it skips the epochs that are not the best.
+    last = ModelCheckpoint(
+        filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    return best, last
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """A process killed while it writes a checkpoint leaves the one before it as it was.
+
+    Lightning's own writer goes by way of the system's folder of temporary files, from where a file
+    is copied, not renamed, if that is another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with written_whole(path) as partial, partial.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # the machine may lose its power, too
+
+
+def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
+    """A path as it is; `last` or `best` as that file of the newest fit under `logs`.
+
+    None if that fit was broken off before its first epoch ended.
+
+    Raises:
+        ValueError: There is no such file, or no fit.
+    """
+    if ckpt_path not in ("last", "best"):
+        if not Path(ckpt_path).is_file():
+            raise ValueError(f"--ckpt_path {ckpt_path}: no such file")
+        return ckpt_path
+    fits = logs.glob("version_*/config.yaml")  # which a test or validation does not write
+    newest = max(fits, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise ValueError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
+    [*found] = (newest.parent / "checkpoints").glob(f"{ckpt_path}*.ckpt")
+    # Two best ones: killed between writing the better and removing the other.
+    return str(max(found)) if found else None
+
+
+def resumed_version(ckpt_path: str | None, logs: Path) -> int | None:
+    """N if this is last.ckpt of version_N under `logs`, whose folder the fit then goes on with.
+
+    Any other checkpoint starts a new folder, so that nothing which came after it is overwritten.
+    """
+    path = Path(ckpt_path or "").resolve()
+    version = re.fullmatch(r"version_(\d+)", path.parent.parent.name)
+    if version and path == logs.resolve() / version[0] / "checkpoints" / "last.ckpt":
+        return int(version[1])
+    return None
+
+
+def saved_settings(path: str) -> dict[str, Any]:
+    """The arguments of the DigitClassifier in a checkpoint; nothing in the file is executed.
+
+    Raises:
+        ValueError: It cannot be read, or is not the checkpoint of a DigitClassifier.
+    """
+    try:
+        checkpoint = load_safely(path)
+        network = network_from(checkpoint)
+        sizes = network.input.conv.out_channels, network.conv1.conv.out_channels
+        settings: dict[str, Any] = checkpoint["hyper_parameters"]
+        if (settings["narrow"], settings["wide"]) != sizes:
+            raise ValueError("its narrow and wide contradict its weights")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"--ckpt_path {path}: weights alone, not a checkpoint of a fit") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"--ckpt_path {path}: {reason}") from error
+    return settings

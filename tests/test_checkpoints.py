@@ -1,0 +1,134 @@
+"""Which checkpoints a fit keeps, how they are found again, and which are refused."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from mnist_lit.checkpoints import (
+    WholeCheckpoints,
+    best_and_last,
+    find_checkpoint,
+    resumed_version,
+    saved_settings,
+)
+from mnist_lit.module import DigitClassifier
+
+
+def test_only_the_last_checkpoint_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    checkpoints = logs / "version_3" / "checkpoints"
+    assert resumed_version(str(checkpoints / "last.ckpt"), logs) == 3
+    assert resumed_version(str(checkpoints / "best-0.9940.ckpt"), logs) is None
+    assert resumed_version(str(checkpoints / "last.ckpt"), tmp_path / "elsewhere") is None
+    assert resumed_version(None, logs) is None
+
+
+class Scripted(LightningModule):
+    """Reports the given validation accuracies, one an epoch."""
+
+    def __init__(self, accuracies: list[float]) -> None:
+        super().__init__()
+        self.accuracies = accuracies
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, *_: Any) -> torch.Tensor:
+        return self.weight * 1
+
+    def validation_step(self, *_: Any) -> None:
+        self.log("val/acc", self.accuracies[self.current_epoch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1)
+
+
+@pytest.mark.filterwarnings("ignore:The '.*' does not have many workers")
+def test_checkpoints_are_of_the_best_and_of_the_last_epoch(tmp_path: Path) -> None:
+    loader: Any = DataLoader(range(1))  # type: ignore[arg-type]
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=4,
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(best_and_last()),
+    )
+    trainer.fit(Scripted([0.1, 0.9, 0.2, 0.3]), loader, loader)
+    epochs = {
+        path.name: torch.load(path, weights_only=True)["epoch"]
+        for path in (tmp_path / "checkpoints").iterdir()
+    }
+    assert epochs == {"best-0.9000.ckpt": 1, "last.ckpt": 3}
+
+
+def test_the_newest_fit_is_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no fit has begun"):
+        find_checkpoint("last", tmp_path)
+    for number, files in enumerate((["last", "best-0.9930", "best-0.9940"], ["last"], [])):
+        version = tmp_path / f"version_{number}"
+        (version / "checkpoints").mkdir(parents=True)
+        (version / "config.yaml").touch()
+        os.utime(version / "config.yaml", (number, number))
+        for name in files:
+            (version / "checkpoints" / f"{name}.ckpt").touch()
+        (tmp_path / "version_9").mkdir(exist_ok=True)  # of a test: it is no fit
+        found = find_checkpoint("last", tmp_path)
+        assert found == (str(version / "checkpoints" / "last.ckpt") if files else None)
+        if number == 0:
+            assert Path(find_checkpoint("best", tmp_path) or "").name == "best-0.9940.ckpt"
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    writer = WholeCheckpoints()
+    writer.save_checkpoint({"epoch": 1}, path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*last\.ckpt"):
+        writer.save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def a_checkpoint() -> dict[str, Any]:
+    model = DigitClassifier(narrow=2, wide=3, max_lr=0.5)
+    return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+
+
+def test_settings_come_from_the_checkpoint(tmp_path: Path) -> None:
+    torch.save(a_checkpoint(), tmp_path / "x.ckpt")
+    settings = saved_settings(str(tmp_path / "x.ckpt"))
+    assert (settings["narrow"], settings["wide"], settings["max_lr"]) == (2, 3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda saved: saved.pop("hyper_parameters"), "weights alone"),
+        (lambda saved: saved.update(hyper_parameters=[]), "weights alone"),
+        (lambda saved: saved["hyper_parameters"].pop("wide"), "weights alone"),
+        (lambda saved: saved["hyper_parameters"].update(wide=10**9), "contradict its weights"),
+        (lambda saved: saved.pop("state_dict"), "not the weights of a DigitNet"),
+        (lambda saved: saved.update(state_dict=7), "not the weights of a DigitNet"),
+    ],
+)
+def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path, damage: Any, said: str) -> None:
+    checkpoint = a_checkpoint()
+    damage(checkpoint)
+    path = tmp_path / "x.ckpt"
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=f"--ckpt_path {path}: .*{said}"):
+        saved_settings(str(path))
+    with pytest.raises(ValueError, match=r"--ckpt_path .*: Is a directory"):
+        saved_settings(str(tmp_path))

@@ -1,0 +1,108 @@
+"""Whole runs that are killed, that fill the disk, or that lose a process: nothing is lost."""
+
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forked import Forks
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+
+
+def small(data_dir: Path) -> list[object]:
+    """Three epochs of half a second."""
+    limits = {"train": 20, "val": 5, "test": 5}
+    return [
+        *("--data.data_dir", data_dir, "--data.batch_size", 16, "--trainer.max_epochs", 3),
+        *(f"--trainer.limit_{part}_batches={number}" for part, number in limits.items()),
+        *("--trainer.log_every_n_steps", 5, "--trainer.accelerator", "cpu"),
+    ]
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that a fit leaves which a resumed one must leave too, bit for bit."""
+    [path] = folder.glob("lightning_logs/version_*/checkpoints/last.ckpt")
+    last = torch.load(path, weights_only=True)
+    events = EventAccumulator(str(path.parent.parent)).Reload()
+    curves = {
+        f"{tag} in step {event.step}": event.value
+        for tag in ("val/acc", "val/loss", "train/acc", "train/loss", "test/acc", "test/loss", "lr")
+        for event in events.Scalars(tag)
+    }
+    printed = (folder / "out").read_text()
+    return {
+        **{
+            part: values(last[part])
+            for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks")
+        },
+        "curves": curves,
+        "files": sorted(path.name for path in path.parent.glob("[!.]*")),
+        "summary": re.findall(r"^(?:best val|test|target) .*", printed, re.MULTILINE)[-3:],
+    }
+
+
+def values(state: Any) -> Any:
+    """Tensors as lists and no numbers of runs in paths, so that two states compare by value."""
+    if isinstance(state, torch.Tensor):
+        return state.tolist()
+    if isinstance(state, dict):
+        return {values(key): values(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [values(value) for value in state]
+    if isinstance(state, float):
+        return repr(state)  # nan is equal to nan
+    return re.sub(r"version_\d+", "version", state) if isinstance(state, str) else state
+
+
+def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
+    data_dir: Path, tmp_path: Path, record_property: Any
+) -> None:
+    flags = small(data_dir)
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    with ExitStack() as stack:
+        both = [stack.enter_context(Forks()) for _ in range(2)]
+        status, seconds = both[0].run(unbroken, *flags)
+        assert status == 0, (unbroken / "out").read_text()
+        expected = outcome(unbroken)
+        assert len(expected["summary"]) == 3
+        # Any moment from the start to the test; and, in each epoch, each of the two checkpoints
+        # written but not yet in place, and in place but what follows not done.
+        faults: list[dict[str, Any]] = [
+            {"kill_after": seconds * (i + 0.5) / 24} for i in range(24)
+        ] + [{"kill_in": fault} for fault in product(("fsync", "replace"), range(1, 7))]
+
+        def break_and_resume(forks: Forks, numbers: range) -> None:
+            for number in numbers:
+                folder, fault = tmp_path / str(number), faults[number]
+                folder.mkdir()
+                status, _ = forks.run(folder, *flags, **fault)
+                # A machine that has become faster may be done before it is to be killed.
+                assert status == -9 or (status == 0 and "kill_after" in fault), fault
+                begun = (folder / "lightning_logs/version_0/config.yaml").exists()
+                resume = ["--ckpt_path", "last"] if begun else []
+                status, _ = forks.run(folder, *flags, *resume)
+                assert status == 0, (folder / "out").read_text()
+                resumed = outcome(folder)
+                # Lightning draws an epoch's train metrics only after its checkpoint is saved.
+                missing = expected["curves"].keys() - resumed["curves"].keys()
+                assert len(missing) <= 2, fault
+                assert all(point.startswith("train/") for point in missing), fault
+                resumed["curves"] |= {point: expected["curves"][point] for point in missing}
+                assert resumed == expected, fault
+
+        with ThreadPoolExecutor(2) as pool:
+            done = [
+                pool.submit(break_and_resume, forks, range(first, len(faults), 2))
+                for first, forks in enumerate(both)
+            ]
+            for half in done:
+                half.result()
+    record_property("kill points from which a fit resumed bit for bit", len(faults))
