@@ -273,7 +273,12 @@ class Pictures(Callback):
             ),
         }
         for name, figure in figures.items():
-            figure.savefig(Path(trainer.logger.log_dir) / f"test-{name}.png", dpi=120)
+            path = Path(trainer.logger.log_dir) / f"test-{name}.png"
+            try:
+                figure.savefig(path, dpi=120)
+            except OSError:
+                path.unlink(missing_ok=True)  # what there is of it
+                raise
             trainer.logger.experiment.add_figure(f"test/{name}", figure, trainer.global_step)
 
     def test_table(self) -> str:

@@ -9,6 +9,7 @@ import logging
 import math
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -53,9 +54,14 @@ class SaveConfig(SaveConfigCallback):
     """Writes config.yaml beside the curves of a new fit; a resumed fit keeps the one it has."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        resumed = trainer.log_dir and (Path(trainer.log_dir) / self.config_filename).exists()
-        if stage == "fit" and trainer.logger and not resumed:
-            super().setup(trainer, pl_module, stage)
+        log_dir = trainer.log_dir  # every process must ask for it
+        if stage != "fit" or not (trainer.logger and log_dir and trainer.is_global_zero):
+            return
+        path = Path(log_dir) / self.config_filename
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as partial:
+                self.parser.save(self.config, partial, skip_unset=False, multifile=False)
 
 
 class DigitCLI(LightningCLI):
@@ -131,7 +137,9 @@ class DigitCLI(LightningCLI):
                 number = signal.SIGTERM if isinstance(stopped, SIGTERMException) else signal.SIGINT
                 raise SystemExit(128 + number) from None
             raise
-        except OSError:
+        except OSError as error:
+            if error.filename is None and isinstance(self.trainer.logger, TensorBoardLogger):
+                error.filename = self.trainer.logger.log_dir  # its writer does not say
             raise
         except Exception as error:
             calls = traceback.extract_tb(error.__traceback__)
@@ -321,6 +329,7 @@ def main() -> None:
         r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
+    threading.excepthook = report_thread
     try:
         DigitCLI(
             DigitClassifier,
@@ -336,6 +345,12 @@ def main() -> None:
         fail(error, status=2)
     except OSError as error:
         fail(error, status=1)
+
+
+def report_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread writes no traceback when its disk is full: it tells the main thread."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
 
 
 def fail(error: Exception, status: int) -> NoReturn:

@@ -1,11 +1,13 @@
 """Runs of the command line in forks of one process, which has imported torch already.
 
 Started as a script it reads a JSON line for each run, {"arguments": [...], "cwd": "...", and a
-fault: "kill_after" so many seconds, "kill_in" the nth call of a function of `os`, or "largest"
-bytes of a file that can be written}, and answers with its exit status. `Forks` is the other end.
+fault: "kill_after" so many seconds, "kill_in" the nth call of a function of `os`, "full_in" that
+call for want of space, or no file "larger" than so many bytes}, and answers with its exit status
+and seconds. `Forks` is the other end.
 """
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -43,13 +45,15 @@ class Forks:
         return status, seconds
 
 
-def kill_in(name: str, nth: int) -> None:
-    """The nth call of os.`name` does not return."""
+def break_in(name: str, nth: int, *, kill: bool) -> None:
+    """The nth call of os.`name` kills the process after its work, or finds the disk full."""
     original, calls = getattr(os, name), 0
 
     def deadly(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
+        if calls == nth and not kill:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         result = original(*arguments)
         if calls == nth:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -68,10 +72,11 @@ def child(request: dict[str, Any]) -> int:
     for stream in (1, 2):
         os.dup2(output, stream)
     torch.set_num_threads(1)
-    if "kill_in" in request:
-        kill_in(*request["kill_in"])
-    if "largest" in request:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest"],) * 2)
+    for fault in request.keys() & {"kill_in", "full_in"}:
+        name, nth = request[fault]
+        break_in(name, nth, kill=fault == "kill_in")
+    if "larger" in request:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["larger"],) * 2)
     sys.argv = ["train", *request["arguments"]]
     try:
         main()

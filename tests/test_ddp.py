@@ -1,6 +1,8 @@
 """Two CPU processes: every image once an epoch, and the metrics of one process."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +71,70 @@ def test_two_processes_see_every_image_once_an_epoch(data_dir: Path, tmp_path: P
         validated = torch.cat([rank[f"val{epoch}"] for rank in ranks]).sort().values
         assert torch.equal(validated, sums(data.val_set.images))
     assert not torch.equal(ranks[0]["train0"], ranks[0]["train1"])
+
+
+def ddp(*arguments: object) -> list[str]:
+    config = Path(__file__).parent.parent / "configs" / "ddp.yaml"
+    limits = [f"--trainer.limit_{part}_batches=20" for part in ("train", "val", "test")]
+    verb, *others = map(str, arguments)
+    command = [sys.executable, "-m", "mnist_lit.train", verb, "--config", str(config)]
+    return [*command, "--trainer.accelerator", "cpu", *limits, *others]
+
+
+def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Path) -> None:
+    flags = ["--data.data_dir", data_dir, "--stop.accuracy", 0.01, "--trainer.log_every_n_steps", 5]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def run(command: list[str]) -> str:
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    printed = run(ddp("fit", *flags))
+    assert printed.count("target val/acc 1.00 % reached in epoch 1\n") == 1
+    assert len(re.findall("^epoch ", printed, re.MULTILINE)) == 1
+    assert len(re.findall("^test ", printed, re.MULTILINE)) == 1
+    [version] = (tmp_path / "lightning_logs").iterdir()
+    assert len({path.name.split(".")[-2] for path in version.glob("events.*")}) == 1  # process
+    [best, last] = sorted(path.name for path in (version / "checkpoints").iterdir())
+    assert best.startswith("best-")
+    assert last == "last.ckpt"
+
+    # The same weights and images give the same numbers in one process.
+    flags = ["--ckpt_path", "last", "--data.data_dir", data_dir, "--trainer.limit_val_batches=1.0"]
+    two = run(ddp("validate", *flags))
+    one = run(ddp("validate", *flags, "--trainer.devices", 1))
+    results = [re.findall(r"val/(acc|loss)\D+([\d.]+)", printed) for printed in (one, two)]
+    assert len(results[0]) == 2
+    for (name, alone), (other, together) in zip(*results, strict=True):
+        assert name == other
+        assert float(alone) == pytest.approx(float(together), rel=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the other process in /proc")
+@pytest.mark.parametrize("killed", ["first", "second"])
+def test_a_killed_process_ends_the_run(killed: str, data_dir: Path, tmp_path: Path) -> None:
+    command = ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 500)
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout
+        assert first.stderr
+        next(line for line in first.stdout if line.startswith("epoch  2/"))
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text()
+        [second] = map(int, children.split())
+        os.kill(first.pid if killed == "first" else second, signal.SIGKILL)
+        first.stdout.read()  # ends when both have ended
+        assert first.wait() != 0
+    assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()

@@ -106,3 +106,40 @@ def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
             for half in done:
                 half.result()
     record_property("kill points from which a fit resumed bit for bit", len(faults))
+
+
+@pytest.mark.parametrize(
+    ("fault", "named", "left"),
+    [
+        ({"larger": 1000}, "version_0/config.yaml", set()),
+        ({"larger": 5000}, "version_0", {"config.yaml"}),
+        ({"larger": 100_000}, "checkpoints/best-0.2125.ckpt", {"config.yaml"}),
+        ({"full_in": ("fsync", 2)}, "last.ckpt", {"config.yaml", "best-0.2125.ckpt"}),
+    ],
+    ids=["config", "curves", "best", "last"],
+)
+def test_a_full_disk_is_named_and_no_half_file_left(
+    fault: dict[str, Any], named: str, left: set[str], data_dir: Path, tmp_path: Path
+) -> None:
+    with Forks() as forks:
+        status, _ = forks.run(tmp_path, *small(data_dir), **fault)
+    *_, error = (tmp_path / "out").read_text().splitlines()
+    assert status == 1
+    assert re.fullmatch(rf"error: \[Errno \d+\] [\w ]+: '\S*{named}\S*'", error)
+    assert "Traceback" not in (tmp_path / "out").read_text()
+    found = {path.name for path in (tmp_path / "lightning_logs").rglob("*") if path.is_file()}
+    assert {name for name in found if not name.startswith(("events.", "hparams"))} == left
+
+
+def test_after_a_full_disk_a_fit_goes_on(data_dir: Path, tmp_path: Path) -> None:
+    flags = small(data_dir)
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    unbroken.mkdir()
+    broken.mkdir()
+    with Forks() as forks:
+        assert forks.run(unbroken, *flags)[0] == 0
+        assert forks.run(broken, *flags, full_in=("fsync", 3))[0] == 1
+        said = (broken / "out").read_text()
+        assert "interrupted: --ckpt_path last goes on after epoch 1, from lightning_logs" in said
+        assert forks.run(broken, *flags, "--ckpt_path", "last")[0] == 0
+    assert outcome(broken) == outcome(unbroken)
