@@ -60,6 +60,8 @@ class Augmentation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) in [0, 1] -> the same, each image distorted by its own draw."""
+        if not len(images):
+            return images  # which torch cannot resample
         draws = self.draw(images)
         return jitter(affine(images, draws), draws)
 
@@ -68,9 +70,8 @@ class Augmentation:
         batch, _, height, width = images.shape
 
         def uniform(center: float, radius: float) -> Tensor:
-            return torch.empty(batch, device=images.device).uniform_(
-                center - radius, center + radius
-            )
+            empty = torch.empty(batch, dtype=images.dtype, device=images.device)
+            return empty.uniform_(center - radius, center + radius)
 
         return Draws(
             degrees=uniform(0, self.degrees),

@@ -109,12 +109,16 @@ class DigitCLI(LightningCLI):
             self.config = self.parser.parse_object(subconfig, self.config)  # checks their types
         except UsageError as error:
             raise UsageError(f"--ckpt_path {found}: {error}") from error
-        for name, value in self.config[self.config.subcommand].model.items():
-            if value != given[name]:
-                print(
-                    f"--model.{name} {given[name]}: {value}, as in the checkpoint, is used",
-                    file=sys.stderr,
-                )
+        used = self.config[self.config.subcommand].model
+        changed = [
+            f"{name} {used[name]} (not {given[name]})"
+            for name in saved
+            if used[name] != given[name]
+        ]
+        if changed:
+            print(
+                f"used as in the checkpoint: --model.{', --model.'.join(changed)}", file=sys.stderr
+            )
 
     def before_instantiate_classes(self) -> None:
         if self.subcommand != "fit":  # the checkpoint's own folder does not matter then

@@ -1,6 +1,8 @@
-"""Real MNIST, unpacked once for all tests."""
+"""Real MNIST, unpacked once for all tests, and a count of the faults that they inject."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torchvision.datasets import MNIST
@@ -19,3 +21,16 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(data_dir: Path) -> Digits:
     """The 10,000 test digits."""
     return Digits(MNIST(str(data_dir), train=False))
+
+
+Survived = Callable[..., None]
+
+
+@pytest.fixture
+def survived(record_property: Any) -> Survived:
+    """`survived("a full disk", 4)` counts faults for benchmarks/reliability.py."""
+
+    def count(fault: str, number: int = 1) -> None:
+        record_property(f"survived: {fault}", number)
+
+    return count

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
@@ -122,3 +124,24 @@ def test_a_seed_repeats_it_and_the_images_stay_as_they_were(images: Tensor) -> N
 def test_bad_strength_names_the_flag(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"--data.augmentation.{name}"):
         Augmentation(**{name: value})
+
+
+@given(
+    shape=st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40)),
+    strength=st.tuples(
+        *(st.floats(0, limit) for limit in (180, 1, 0.99, 89, 1, 1)),
+    ),
+    kind=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**31),
+)
+@settings(deadline=None, max_examples=200)
+def test_any_batch_stays_a_batch_in_range(
+    shape: tuple[int, int, int], strength: tuple[float, ...], kind: torch.dtype, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    batch, height, width = shape
+    images = torch.rand(batch, 1, height, width, dtype=kind)
+    augmented = Augmentation(*strength)(images)
+    assert augmented.shape == images.shape
+    assert augmented.isfinite().all()
+    assert ((augmented >= 0) & (augmented <= 1)).all()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Survived
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -123,7 +124,9 @@ def test_settings_come_from_the_checkpoint(tmp_path: Path) -> None:
         (lambda saved: saved.update(state_dict=7), "not the weights of a DigitNet"),
     ],
 )
-def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path, damage: Any, said: str) -> None:
+def test_what_is_no_checkpoint_of_ours_is_named(
+    tmp_path: Path, damage: Any, said: str, survived: Survived
+) -> None:
     checkpoint = a_checkpoint()
     damage(checkpoint)
     path = tmp_path / "x.ckpt"
@@ -132,3 +135,4 @@ def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path, damage: Any, sai
         saved_settings(str(path))
     with pytest.raises(ValueError, match=r"--ckpt_path .*: Is a directory"):
         saved_settings(str(tmp_path))
+    survived("wrong part")

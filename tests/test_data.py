@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import Survived
 from torchvision.datasets import MNIST
 
 from mnist_lit.augment import Augmentation
@@ -39,7 +40,9 @@ def test_an_absent_folder_is_filled(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "altered", "swapped", "empty"])
-def test_a_damaged_file_is_repaired_and_said(fault: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_repaired_and_said(
+    fault: str, tmp_path: Path, survived: Survived
+) -> None:
     restore_mnist(tmp_path)
     path = tmp_path / RAW / "train-labels-idx1-ubyte"
     content = path.read_bytes()
@@ -57,6 +60,7 @@ def test_a_damaged_file_is_repaired_and_said(fault: str, tmp_path: Path) -> None
     with nullcontext() if fault == "missing" else pytest.warns(UserWarning, match=path.name):
         restore_mnist(tmp_path)
     assert sums(tmp_path) == MD5
+    survived("damaged data")
 
 
 def test_a_damaged_asset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

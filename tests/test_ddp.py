@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Survived
 
 from mnist_lit.data import MNISTDataModule
 
@@ -119,7 +120,9 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the other process in /proc")
 @pytest.mark.parametrize("killed", ["first", "second"])
-def test_a_killed_process_ends_the_run(killed: str, data_dir: Path, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_run(
+    killed: str, data_dir: Path, tmp_path: Path, survived: Survived
+) -> None:
     command = ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 500)
     with subprocess.Popen(
         command,
@@ -138,3 +141,4 @@ def test_a_killed_process_ends_the_run(killed: str, data_dir: Path, tmp_path: Pa
         first.stdout.read()  # ends when both have ended
         assert first.wait() != 0
     assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
+    survived("lost process")

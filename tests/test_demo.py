@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from conftest import Survived
 from PIL import Image, ImageOps
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -169,7 +170,9 @@ def hostile_posts(seven: bytes) -> Iterator[bytes]:
         yield bytes(MAX_BYTES + 1)
 
 
-def test_hostile_posts_get_a_4xx_and_take_no_memory(server: Server, seven: bytes) -> None:
+def test_hostile_posts_get_a_4xx_and_take_no_memory(
+    server: Server, seven: bytes, survived: Survived
+) -> None:
     server.post(seven)
     server.post(bytes(MAX_BYTES + 1))
     before = server.memory()
@@ -177,6 +180,7 @@ def test_hostile_posts_get_a_4xx_and_take_no_memory(server: Server, seven: bytes
         assert 400 <= server.post(content).status_code < 500
     assert server.memory() - before < 60
     assert server.post(seven).json()["digit"] == 7
+    survived("hostile post", 205)
 
 
 def test_a_body_too_large_is_refused(server: Server) -> None:
@@ -208,7 +212,7 @@ def test_a_client_that_leaves_midway_is_no_error(server: Server, seven: bytes) -
         (("--ckpt", __file__), "not a file of weights that can be read safely"),
     ],
 )
-def test_wrong_flags_are_named(arguments: tuple[str, ...], named: str) -> None:
+def test_wrong_flags_are_named(arguments: tuple[str, ...], named: str, survived: Survived) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mnist_lit.demo", *arguments],
         capture_output=True,
@@ -219,3 +223,4 @@ def test_wrong_flags_are_named(arguments: tuple[str, ...], named: str) -> None:
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+    survived("wrong usage")

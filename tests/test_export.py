@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import Survived
 
 from mnist_lit import export as exporting
 from mnist_lit import load_pretrained
@@ -87,12 +88,13 @@ def call(*arguments: str) -> object:
     ],
 )
 def test_wrong_flags_are_named(
-    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str], survived: Survived
 ) -> None:
     assert call(*arguments) == 2
     error = capsys.readouterr().err
     assert named in error
     assert len(error.splitlines()) <= 2
+    survived("wrong usage")
 
 
 def test_an_unwritable_output_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Survived
 from forked import Forks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -62,7 +63,7 @@ def values(state: Any) -> Any:
 
 
 def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
-    data_dir: Path, tmp_path: Path, record_property: Any
+    data_dir: Path, tmp_path: Path, survived: Survived
 ) -> None:
     flags = small(data_dir)
     unbroken = tmp_path / "unbroken"
@@ -105,7 +106,7 @@ def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
             ]
             for half in done:
                 half.result()
-    record_property("kill points from which a fit resumed bit for bit", len(faults))
+    survived("killed", len(faults))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,12 @@ def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
     ids=["config", "curves", "best", "last"],
 )
 def test_a_full_disk_is_named_and_no_half_file_left(
-    fault: dict[str, Any], named: str, left: set[str], data_dir: Path, tmp_path: Path
+    fault: dict[str, Any],
+    named: str,
+    left: set[str],
+    data_dir: Path,
+    tmp_path: Path,
+    survived: Survived,
 ) -> None:
     with Forks() as forks:
         status, _ = forks.run(tmp_path, *small(data_dir), **fault)
@@ -129,9 +135,12 @@ def test_a_full_disk_is_named_and_no_half_file_left(
     assert "Traceback" not in (tmp_path / "out").read_text()
     found = {path.name for path in (tmp_path / "lightning_logs").rglob("*") if path.is_file()}
     assert {name for name in found if not name.startswith(("events.", "hparams"))} == left
+    survived("full disk")
 
 
-def test_after_a_full_disk_a_fit_goes_on(data_dir: Path, tmp_path: Path) -> None:
+def test_after_a_full_disk_a_fit_goes_on(
+    data_dir: Path, tmp_path: Path, survived: Survived
+) -> None:
     flags = small(data_dir)
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     unbroken.mkdir()
@@ -143,3 +152,4 @@ def test_after_a_full_disk_a_fit_goes_on(data_dir: Path, tmp_path: Path) -> None
         assert "interrupted: --ckpt_path last goes on after epoch 1, from lightning_logs" in said
         assert forks.run(broken, *flags, "--ckpt_path", "last")[0] == 0
     assert outcome(broken) == outcome(unbroken)
+    survived("full disk")

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import Survived
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from mnist_lit.network import ConvBlock, DigitNet, load_network, norm_relu_dropout
@@ -143,6 +146,27 @@ def test_channels_last_changes_no_result() -> None:
     torch.testing.assert_close(net(images), plain(images), rtol=1e-4, atol=1e-5)
 
 
+@given(
+    shape=st.tuples(st.integers(0, 4), st.integers(8, 40), st.integers(8, 40)),
+    sizes=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    largest=st.floats(0, 1e4, width=32),
+    seed=st.integers(0, 2**31),
+)
+@settings(deadline=None, max_examples=200)
+def test_any_images_give_finite_logits(
+    shape: tuple[int, int, int], sizes: tuple[int, int], largest: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    batch, height, width = shape
+    images = (torch.rand(batch, 1, height, width) - 0.5) * largest
+    network = DigitNet(*sizes).eval()
+    logits = network(images)
+    assert logits.shape == (batch, 10)
+    assert logits.isfinite().all()
+    for image, alone in zip(images, logits, strict=True):  # none depends on the others
+        torch.testing.assert_close(network(image[None])[0], alone, rtol=1e-3, atol=1e-3)
+
+
 def test_load_network_takes_the_sizes_from_the_weights(tmp_path: Path) -> None:
     saved = DigitNet(narrow=5, wide=7)
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
@@ -185,12 +209,15 @@ class Payload:
         lambda weights: weights.clear(),
     ],
 )
-def test_load_network_refuses_what_is_not_its_own(tmp_path: Path, damage: Any) -> None:
+def test_load_network_refuses_what_is_not_its_own(
+    tmp_path: Path, damage: Any, survived: Survived
+) -> None:
     weights = dict(DigitNet().state_dict())
     damage(weights)
     torch.save(weights, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="not the weights of a DigitNet"):
         load_network(tmp_path / "weights.pt")
+    survived("wrong part")
 
 
 def test_load_network_executes_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Survived
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
@@ -222,7 +223,9 @@ def test_any_picture_is_prepared_or_refused(
         assert "blank" in str(result)
 
 
-def test_mutated_files_never_crash(sample: tuple[list[Image.Image], list[int]]) -> None:
+def test_mutated_files_never_crash(
+    sample: tuple[list[Image.Image], list[int]], survived: Survived
+) -> None:
     random = np.random.default_rng(0)
     digits, _ = sample
     files = []
@@ -237,6 +240,7 @@ def test_mutated_files_never_crash(sample: tuple[list[Image.Image], list[int]]) 
     results = list(read_digits(load_pretrained(), files))
     assert len(results) == 2000
     assert {type(result) for result in results} == {Reading, UnreadableImageError}
+    survived("mutated image", 2000)
 
 
 def test_bombs_and_foreign_files_get_their_own_error(tmp_path: Path) -> None:
@@ -353,12 +357,13 @@ def test_save_inputs_writes_what_the_network_saw(folder: Path) -> None:
     ],
 )
 def test_wrong_flags_are_named(
-    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str], survived: Survived
 ) -> None:
     assert call(*arguments) == 2
     error = capsys.readouterr().err
     assert named in error
     assert len(error.splitlines()) <= 2
+    survived("wrong usage")
 
 
 def test_an_empty_call_of_the_network_is_no_error() -> None:

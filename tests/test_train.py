@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.train import main, wilson_interval
@@ -189,13 +190,14 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_an_interrupted_fit_says_how_to_go_on(
-    number: signal.Signals, data_dir: Path, tmp_path: Path
+    number: signal.Signals, data_dir: Path, tmp_path: Path, survived: Survived
 ) -> None:
     flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 50)
     returncode, rest = run_and_signal(tmp_path, "epoch  2/50", number, *flags)
     assert returncode == 128 + number
     assert re.search(r"interrupted: --ckpt_path last goes on after epoch \d", rest)
     assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
+    survived("signal")
 
 
 def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str]) -> None:
@@ -310,6 +312,7 @@ def test_bad_input_is_named_in_two_lines(
     data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    survived: Survived,
 ) -> None:
     arguments, status, named, prepare = BAD_INPUT[case]
     monkeypatch.chdir(tmp_path)
@@ -326,6 +329,7 @@ def test_bad_input_is_named_in_two_lines(
     assert len(error.strip().splitlines()) <= 2, error
     assert "Traceback" not in error
     assert not (tmp_path / "executed").exists()
+    survived("wrong usage")
 
 
 def test_help_explains_our_flags(tmp_path: Path) -> None:
