@@ -110,6 +110,7 @@ def main() -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", args.port))
+        listener.listen(128)  # a browser that comes before uvicorn is ready waits
     except (OSError, OverflowError) as error:
         parser.error(f"--port {args.port}: {explain(error)}")
     # Of images over MAX_PIXELS, whose sender gets an error.
