@@ -1,7 +1,7 @@
 # `make train` and `make test` work on a fresh machine: they make .venv and install into it.
 PYTHON ?= python3
 
-.PHONY: train test lint
+.PHONY: train test lint oldest
 
 train: .venv/installed
 	.venv/bin/python -m mnist_lit.train --trainer.max_epochs 20
@@ -24,3 +24,12 @@ lint: .venv/installed-test
 .venv/installed-test: pyproject.toml | .venv/bin/python
 	.venv/bin/python -m pip install --quiet --editable '.[test]'
 	touch .venv/installed $@
+
+# The oldest versions that pyproject.toml allows; what they depend on is new, and may warn of it.
+oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(CURDIR)/.venv-oldest .venv-oldest/bin/uv pip install --quiet \
+	  --resolution lowest-direct --editable '.[test]'
+	.venv-oldest/bin/python -m pytest -W ignore::DeprecationWarning \
+	  --ignore tests/test_ddp.py --ignore tests/test_demo.py --ignore tests/test_faults.py

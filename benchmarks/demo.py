@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
 from PIL import Image
+from record import save
 
 from mnist_lit.assets import test_digits
 
@@ -40,7 +40,8 @@ def drawings() -> list[bytes]:
 def post(address: str, files: list[bytes], seconds: float) -> list[float]:
     """One client: the seconds that each of its answers took."""
     client = http.client.HTTPConnection(address, timeout=60)
-    end, took = time.perf_counter() + seconds, []
+    took: list[float] = []
+    end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         client.request("POST", "/read", files[len(took) % len(files)])
         answer = client.getresponse()
@@ -71,19 +72,13 @@ def main() -> None:
                 together = [seconds for client in clients for seconds in client.result()]
         finally:
             server.kill()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     result = {
         "alone_ms": 1000 * statistics.median(alone),
-        "clients": args.clients,
-        "seconds": args.seconds,
         "answers": len(together),
         "together_ms": 1000 * statistics.median(together),
         "slowest_ms": 1000 * max(together),
-        "how": {"torch": torch.__version__, "commit": commit},
     }
-    (HERE / "results" / "demo.json").write_text(json.dumps(result, indent=2) + "\n")
+    save("demo", result, **vars(args))
     print(json.dumps(result, indent=2))
 
 

@@ -6,7 +6,6 @@ The runtimes take turns, round after round, on one thread each; medians are prin
 benchmarks/results/inference.json.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from record import save
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
@@ -58,12 +58,7 @@ def main() -> None:
                 f"{name:12} {batch:5} images {1000 * median:8.2f} ms {batch / median:8.0f} a second"
             )
     print(sizes, f"largest difference of a logit {difference:.1g}")
-    result["how"] = {
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "threads": 1,
-    }
-    (RESULTS / "inference.json").write_text(json.dumps(result, indent=2) + "\n")
+    save("inference", result, onnxruntime=onnxruntime.__version__, threads=1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-import torch
+from record import save
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent / "tests"
@@ -30,13 +30,8 @@ def main() -> None:
     survived = Counter[str]()
     for entry in properties:
         survived[entry.attrib["name"].removeprefix("survived: ")] += int(entry.attrib["value"])
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    how = {"torch": torch.__version__, "python": sys.version.split()[0], "commit": commit}
-    result = {"survived": dict(survived), "how": how}
-    (HERE / "results" / "reliability.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save("reliability", {"survived": dict(survived)}, python=sys.version.split()[0])
+    print(json.dumps(survived, indent=2))
 
 
 if __name__ == "__main__":

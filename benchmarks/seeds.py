@@ -8,7 +8,6 @@ broken one resumes from its last epoch. The result is benchmarks/results/NAME.js
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -16,8 +15,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import lightning
-import torch
+from record import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 HERE = Path(__file__).parent
@@ -100,18 +98,7 @@ def main() -> None:
         f"\ntest accuracy of {len(runs)} seeds: mean {mean:.3f} % +- {half:.3f} (95 %), standard"
         f" deviation {statistics.stdev(accuracies):.3f}, lowest {min(accuracies):.2f} %"
     )
-    result = {
-        "runs": runs,
-        "how": vars(args)
-        | {
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "commit": subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-            ).stdout.strip(),
-        },
-    }
-    (HERE / "results" / f"{args.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    save(args.name, {"runs": runs}, **vars(args))
 
 
 if __name__ == "__main__":

@@ -3,30 +3,26 @@
     python benchmarks/step.py [--batch_size 64] [--steps 30] [--rounds 15]
 
 The parts run in turn within one process, round after round, and medians are printed: a machine that
-slows down slows all of them. Run it on an idle machine. The result is kept in
-benchmarks/results/step.json with the machine and the versions.
+slows down slows all of them. Then how long an epoch takes at other batch sizes and on one thread.
+Run it on an idle machine. The result is benchmarks/results/step.json.
 """
 
 import argparse
 import contextlib
 import io
-import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import lightning
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from record import save
 from torch import Tensor
 
 from mnist_lit.callbacks import EpochLines, EpochSeed, Progress
@@ -34,8 +30,6 @@ from mnist_lit.data import Batch, MNISTDataModule
 from mnist_lit.module import DigitClassifier
 from mnist_lit.network import ConvBlock, DigitNet
 from mnist_lit.train import default_precision
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class StopWatch(Callback):
@@ -50,7 +44,9 @@ class StopWatch(Callback):
         self.seconds = time.perf_counter() - getattr(self, "started", time.perf_counter())
 
 
-def bare_loop(batch: Batch, precision: str, network: torch.nn.Module) -> Callable[[], None]:
+def bare_loop(
+    batch: Batch, precision: str, network: torch.nn.Module, until: str = "optimizer"
+) -> Callable[[], None]:
     """One step of nothing but forward, backward and optimizer, on a batch that is ready."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     images, labels = batch
@@ -58,11 +54,26 @@ def bare_loop(batch: Batch, precision: str, network: torch.nn.Module) -> Callabl
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             loss = F.cross_entropy(network(images), labels)
+        if until == "forward":
+            return
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        if until == "optimizer":
+            optimizer.step()
 
     return step
+
+
+def epoch_seconds(data: MNISTDataModule, precision: str, batch_size: int, steps: int) -> float:
+    """Of an epoch of bare steps, at the pace of the median one."""
+    images = data.train_set.images[:batch_size].float() / 255
+    step = bare_loop((images, data.train_set.labels[:batch_size]), precision, DigitNet())
+    seconds = []
+    for _ in range(steps + 3):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[3:]) * len(data.train_set) / batch_size
 
 
 def stock_dropout(network: DigitNet) -> DigitNet:
@@ -115,6 +126,8 @@ def main() -> None:
     parts: dict[str, Callable[[], object]] = {
         "loading": lambda: next(batches),
         "transfer and augmentation": lambda: data.on_after_batch_transfer(batch, 0),
+        "forward": bare_loop(ready, precision, DigitNet(), until="forward"),
+        "forward and backward": bare_loop(ready, precision, DigitNet(), until="backward"),
         "bare step": bare_loop(ready, precision, DigitNet()),
         "bare step, no dropout": bare_loop(ready, precision, DigitNet(dropout=0)),
         "bare step, stock dropout": bare_loop(ready, precision, stock_dropout(DigitNet())),
@@ -143,6 +156,9 @@ def main() -> None:
 
     parts_ms = {name: statistics.median(ms[name] for ms in rounds) for name in rounds[0]}
     ratios = {
+        "forward and backward, share of a Trainer step": ratio(
+            lambda ms: ms["forward and backward"] / ms["Trainer step"]
+        ),
         "data path, share of a Trainer step": ratio(lambda ms: path(ms) / ms["Trainer step"]),
         "Trainer over bare step": ratio(
             lambda ms: (ms["Trainer step"] - path(ms)) / ms["bare step"] - 1
@@ -153,27 +169,18 @@ def main() -> None:
         ),
     }
     for name, value in parts_ms.items():
-        print(f"{name:36}{value:9.3f} ms")
+        print(f"{name:46}{value:9.3f} ms")
     for name, value in ratios.items():
-        print(f"{name:36}{100 * value:9.1f} %")
-    how = vars(args) | {
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-        "machine": processor(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-    }
-    result = {"milliseconds": parts_ms, "ratios": ratios, "how": how}
-    (RESULTS / "step.json").write_text(json.dumps(result, indent=2) + "\n")
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return str(capabilities.get("cpu_name", platform.processor() or platform.machine()))
+        print(f"{name:46}{100 * value:9.1f} %")
+    threads, epochs = torch.get_num_threads(), {}
+    for number in sorted({1, threads}):
+        torch.set_num_threads(number)
+        for batch_size in (16, 32, 64, 128, 256, 512):
+            seconds = epoch_seconds(data, precision, batch_size, args.steps)
+            epochs[f"batches of {batch_size}, {number} threads"] = seconds
+            print(f"batches of {batch_size:3}, {number} threads {seconds:9.1f} s an epoch")
+    result = {"milliseconds": parts_ms, "ratios": ratios, "epoch_seconds": epochs}
+    save("step", result, **vars(args), precision=precision, threads=threads)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ idle cores. The result is benchmarks/results/time_to_accuracy.json.
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from record import save
 
 HERE = Path(__file__).parent
 
@@ -89,21 +88,7 @@ def main() -> None:
         f"plain script {plain['seconds']:.0f} s to {reached}; fast.yaml {seconds:.0f} s;"
         f" {ratio:.1f} times sooner"
     )
-    result = {
-        "plain": plain,
-        "fast": fast,
-        "ratio": ratio,
-        "how": {
-            "threads": args.threads,
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "commit": subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-            ).stdout.strip(),
-        },
-    }
-    path = HERE / "results" / "time_to_accuracy.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    save("time_to_accuracy", {"plain": plain, "fast": fast, "ratio": ratio}, threads=args.threads)
 
 
 if __name__ == "__main__":

@@ -177,7 +177,12 @@ def restore_mnist(data_dir: Path) -> None:
     raw = data_dir / "MNIST" / "raw"
     assets = FILES / "mnist"
     if not assets.is_dir():
-        MNIST(str(data_dir), download=True)  # a package stripped of its assets
+        try:
+            MNIST(str(data_dir), download=True)  # a package stripped of its assets
+        except RuntimeError as error:
+            raise OSError(
+                f"--data.data_dir {data_dir}: MNIST is not in this package, and: {error}"
+            ) from error
         return
     for name, md5 in MD5.items():
         path = raw / name

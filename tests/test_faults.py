@@ -138,6 +138,16 @@ def test_a_full_disk_is_named_and_no_half_file_left(
     survived("full disk")
 
 
+def test_a_disk_too_full_for_the_data_is_named(tmp_path: Path, survived: Survived) -> None:
+    with Forks() as forks:
+        status, _ = forks.run(tmp_path, "--data.data_dir", "data", larger=10_000_000)
+    assert status == 1
+    error = (tmp_path / "out").read_text().splitlines()[-1]
+    assert re.fullmatch(r"error: .*: 'data/MNIST/raw/train-images-idx3-ubyte'", error)
+    assert list((tmp_path / "data/MNIST/raw").iterdir()) == []
+    survived("full disk")
+
+
 def test_after_a_full_disk_a_fit_goes_on(
     data_dir: Path, tmp_path: Path, survived: Survived
 ) -> None:

@@ -78,7 +78,7 @@ def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> 
     assert "*" in epochs[0]
     summary = dict(re.split(r"\s\s+", line, maxsplit=1) for line in lines if "  " in line)
     assert summary["parameters"] == "17,506"
-    assert summary["target"] == "99.40 % not reached in 2 epochs"
+    assert summary["target"] == "99.45 % not reached in 2 epochs"
     assert re.match(r"\d+\.\d\d % of 320, measured once; 95 % interval", summary["test"])
     assert re.match(r"\d+\.\d\d % of 320$", summary["best val"])
     assert (cwd / summary["checkpoint"]).is_file()
@@ -98,12 +98,13 @@ def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, st
     assert {"final/best_val_acc", "final/test_acc"} <= set(tags["scalars"])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_the_saved_config_runs_again_to_the_same_numbers(
-    fitted: tuple[Path, str], tmp_path: Path
+    workers: int, fitted: tuple[Path, str], tmp_path: Path
 ) -> None:
     cwd, printed = fitted
     config = cwd / "lightning_logs" / "version_0" / "config.yaml"
-    done = run(tmp_path, "--config", config)
+    done = run(tmp_path, "--config", config, "--data.num_workers", workers)
     assert done.returncode == 0, done.stderr
 
     def numbers(output: str) -> list[str]:
@@ -114,6 +115,13 @@ def test_the_saved_config_runs_again_to_the_same_numbers(
     settings = yaml.safe_load(config.read_text())
     assert settings["model"]["max_lr"] == 0.01
     assert settings["trainer"]["precision"] is not None  # what was chosen for this machine
+
+
+def test_a_checkpoint_wins_over_flags_and_says_so(fitted: tuple[Path, str], data_dir: Path) -> None:
+    flags = ["--ckpt_path", "best", "--data.data_dir", data_dir, "--trainer.limit_test_batches", 1]
+    done = run(fitted[0], "test", *flags, "--model.narrow", 5, "--model.wide", 32)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "used as in the checkpoint: --model.narrow 18 (not 5)\n"
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
@@ -195,7 +203,9 @@ def test_an_interrupted_fit_says_how_to_go_on(
     flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 50)
     returncode, rest = run_and_signal(tmp_path, "epoch  2/50", number, *flags)
     assert returncode == 128 + number
-    assert re.search(r"interrupted: --ckpt_path last goes on after epoch \d", rest)
+    assert re.search(
+        r"interrupted: --ckpt_path last goes on after epoch \d+, from .*last\.ckpt", rest
+    )
     assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
     survived("signal")
 
