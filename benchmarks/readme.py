@@ -51,6 +51,21 @@ def seeds(name: str) -> str:
     )
 
 
+def headline() -> str:
+    study = load("default")
+    accuracies = [100 * run["test_acc"] for run in study["runs"]]
+    mean, _ = mean_with_interval(accuracies)
+    epochs = sorted(run["epochs"] for run in study["runs"])
+    stopped = sum("target_epoch" in run for run in study["runs"])
+    ended = "every run" if stopped == len(epochs) else f"{stopped} of {len(epochs)} runs"
+    return (
+        f"**{mean:.2f} % of the test set** is read right, on average over {len(epochs)} seeds"
+        f" (lowest {min(accuracies):.2f} %, highest {max(accuracies):.2f} %), after"
+        f" {epochs[0]:.0f} to {epochs[-1]:.0f} epochs of about half a minute on two CPU cores:"
+        f" {ended} stopped by itself at its target."
+    )
+
+
 def summary(study: dict[str, Any]) -> str:
     accuracies = [100 * run["test_acc"] for run in study["runs"]]
     mean, half = mean_with_interval(accuracies)
@@ -176,6 +191,7 @@ def demo() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "headline": headline,
     "default": lambda: seeds("default"),
     "recipes": recipes,
     "time_to_accuracy": time_to_accuracy,

@@ -37,8 +37,8 @@ HEADERS = {
 
 
 def make_app(network: DigitNet) -> Starlette:
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    page = (FILES / "demo.html").read_text("utf-8").replace("PARAMETERS", f"{parameters:,}")
+    page = (FILES / "demo.html").read_text("utf-8")
+    page = page.replace("PARAMETERS", f"{network.parameter_count:,}")
     digits, _ = test_digits()
     decoding = threading.Semaphore(2)  # a large photo takes 200 MB while it is decoded
 

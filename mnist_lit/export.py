@@ -55,9 +55,13 @@ def export_onnx(network: DigitNet, path: Path) -> None:
         node.ClearField("metadata_props")  # paths of the exporting machine
     model.producer_name, model.producer_version = "mnist_lit", __version__
     model.doc_string = DESCRIPTION
-    parameters = sum(parameter.numel() for parameter in network.parameters())
     onnx.helper.set_model_props(
-        model, {"parameters": str(parameters), "license": "MIT", "classes": "0,1,2,3,4,5,6,7,8,9"}
+        model,
+        {
+            "parameters": str(network.parameter_count),
+            "license": "MIT",
+            "classes": "0,1,2,3,4,5,6,7,8,9",
+        },
     )
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())

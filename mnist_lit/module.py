@@ -77,11 +77,6 @@ class DigitClassifier(LightningModule):
             # Micro: correct / all. The default averages the accuracies of the classes instead.
             setattr(self, f"{stage}_acc", MulticlassAccuracy(CLASSES, average="micro"))
 
-    @property
-    def parameter_count(self) -> int:
-        """Trainable parameters; the average is a copy of them, not more of them."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits of the averaged network."""
         logits: Tensor = self.averaged(images)

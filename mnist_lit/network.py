@@ -41,6 +41,10 @@ class DigitNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.to(memory_format=torch.channels_last)  # a fifth less time per step on a CPU
 
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits. Any height and width from 8 up will do."""
         x = self.input((images - MNIST_MEAN) / MNIST_STD)  # (B, narrow, 28, 28)

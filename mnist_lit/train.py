@@ -186,7 +186,7 @@ class DigitCLI(LightningCLI):
         self.started = time.perf_counter()
         if self.trainer.is_global_zero:
             print(
-                f"DigitNet, {self.model.parameter_count:,} parameters,"
+                f"DigitNet, {self.model.network.parameter_count:,} parameters,"
                 f" on {describe_device(self.trainer)}",
                 flush=True,
             )
@@ -242,7 +242,7 @@ class DigitCLI(LightningCLI):
             target = f"{percent(stop.accuracy)} not reached in {epochs}"
         rows = {
             "device": describe_device(trainer),
-            "parameters": f"{self.model.parameter_count:,}",
+            "parameters": f"{self.model.network.parameter_count:,}",
             "target": target,
             "best val": f"{percent(metrics['best_val_acc'])} of {validated:,}"
             if best

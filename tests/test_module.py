@@ -106,7 +106,7 @@ def test_validates_the_moving_average_of_the_weights(digits: Digits, average: fl
     images = torch.rand(2, 1, 28, 28)
     module.eval()
     torch.testing.assert_close(module(images), averaged(images))
-    assert module.parameter_count == 17_506
+    assert module.network.parameter_count == 17_506
     assert sum(p.numel() for p in module.parameters() if p.requires_grad) == 17_506
 
 

@@ -17,7 +17,7 @@ from mnist_lit.network import ConvBlock, DigitNet, load_network, norm_relu_dropo
 
 
 def test_default_has_17506_parameters() -> None:
-    assert sum(parameter.numel() for parameter in DigitNet().parameters()) == 17_506
+    assert DigitNet().parameter_count == 17_506
 
 
 def test_convolutions_are_those_of_the_layout() -> None:
