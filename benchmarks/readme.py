@@ -44,7 +44,7 @@ def seeds(name: str) -> str:
                 f"**{100 * run['test_acc']:.2f} %**",
             ]
         )
-    header = "seed | best validation | 99.45 % of the held-out digits | epochs | test"
+    header = "seed | best validation | target 99.4 % reached | epochs | test"
     how = study["how"]
     return (
         f"{table(header, rows)}\n\n{summary(study)}; torch {how['torch']}, commit {how['commit']}."

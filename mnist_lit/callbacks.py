@@ -2,7 +2,9 @@
 
 import math
 import os
+import statistics
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,20 @@ class StopAtAccuracy(Callback):
 
     Args:
         accuracy: Validation accuracy, as a fraction, at which to stop; exactly this value is
-            enough. null trains to the end. The default asks for half a tenth of a percent more than
-            the 99.4 % that the test is to confirm: the first epoch to cross a line is a lucky one.
+            enough. null trains to the end.
+        epochs: The accuracy is the mean of so many epochs, the newest of them, or of as many as
+            there are yet: a single epoch that crosses a line is often a lucky one.
     """
 
-    def __init__(self, accuracy: float | None = 0.9945) -> None:
+    def __init__(self, accuracy: float | None = 0.994, epochs: int = 1) -> None:
         if accuracy is not None and not 0 < accuracy <= 1:
             raise ValueError(
                 f"--stop.accuracy is a fraction above 0 and up to 1, such as 0.994, not {accuracy}"
             )
+        if epochs < 1:
+            raise ValueError(f"--stop.epochs must be at least 1, not {epochs}")
         self.accuracy = accuracy
+        self.recent = deque[float](maxlen=epochs)
         self.reached_at = math.nan
         self.reached_epoch: int | None = None  # counted from 1
 
@@ -45,23 +51,35 @@ class StopAtAccuracy(Callback):
         if trainer.sanity_checking or self.accuracy is None:
             return
         val_acc = trainer.callback_metrics["val/acc"]
+        self.recent.append(float(val_acc))
         # Compared in the metric's own float32, in which 0.994 and 9940 / 10000 are the same number.
-        if val_acc >= torch.tensor(self.accuracy, dtype=val_acc.dtype, device=val_acc.device):
+        mean, target = (
+            torch.tensor(value, dtype=val_acc.dtype)
+            for value in (statistics.fmean(self.recent), self.accuracy)
+        )
+        if mean >= target:
             self.reached_at, self.reached_epoch = self.accuracy, trainer.current_epoch + 1
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.reached_epoch is not None:
+            mean = f", as the mean of {len(self.recent)} epochs" if len(self.recent) > 1 else ""
             pl_module.print(
-                f"target val/acc {percent(self.reached_at)} reached in epoch {self.reached_epoch}"
+                f"target val/acc {percent(self.reached_at)} reached in epoch"
+                f" {self.reached_epoch}{mean}"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"reached_at": self.reached_at, "reached_epoch": self.reached_epoch}
+        return {
+            "reached_at": self.reached_at,
+            "reached_epoch": self.reached_epoch,
+            "recent": list(self.recent),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.reached_at = state_dict["reached_at"]
         self.reached_epoch = state_dict["reached_epoch"]
+        self.recent.extend(state_dict["recent"])
 
 
 class EpochSeed(Callback):

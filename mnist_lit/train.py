@@ -67,6 +67,7 @@ class SaveConfig(SaveConfigCallback):
 class DigitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(StopAtAccuracy, "stop")
+        parser.set_defaults({"stop.epochs": 5})  # of the command: alone, the callback averages none
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         args = sys.argv[1:] if args is None else args

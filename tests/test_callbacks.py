@@ -90,6 +90,35 @@ def test_a_resumed_run_that_had_reached_its_target_stops_at_once() -> None:
         assert trainer.should_stop == stops
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "reached"),
+    [
+        ([0.95, 0.9], 1),  # as many as there are
+        ([0.5, 0.9, 0.9, 0.9, 0.9], 4),  # the first lies three back
+        ([0.8, 0.99, 0.91], 3),  # exactly the target
+        ([0.8, 0.99, 0.8, 0.8, 0.99, 0.8], None),  # lucky epochs
+    ],
+)
+def test_the_mean_of_the_newest_epochs_counts(accuracies: list[float], reached: int | None) -> None:
+    stop = StopAtAccuracy(0.9, epochs=3)
+    assert play(stop, accuracies).should_stop == (reached is not None)
+    assert stop.reached_epoch == reached
+
+
+def test_a_resumed_run_remembers_its_newest_epochs() -> None:
+    broken = StopAtAccuracy(0.9, epochs=3)
+    play(broken, [0.7, 0.8])
+    resumed = StopAtAccuracy(0.9, epochs=3)
+    resumed.load_state_dict(broken.state_dict())
+    assert not play(resumed, [0.99]).should_stop  # (0.7 + 0.8 + 0.99) / 3
+    assert play(resumed, [0.95]).should_stop
+
+
+def test_a_mean_of_no_epoch_names_the_flag() -> None:
+    with pytest.raises(ValueError, match=r"--stop\.epochs"):
+        StopAtAccuracy(0.9, epochs=0)
+
+
 def test_pictures_keep_the_best_validation() -> None:
     pictures, trainer = Pictures(), SimpleNamespace(sanity_checking=False)
     trainer.state = SimpleNamespace(fn="fit")

@@ -78,7 +78,7 @@ def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> 
     assert "*" in epochs[0]
     summary = dict(re.split(r"\s\s+", line, maxsplit=1) for line in lines if "  " in line)
     assert summary["parameters"] == "17,506"
-    assert summary["target"] == "99.45 % not reached in 2 epochs"
+    assert summary["target"] == "99.40 % not reached in 2 epochs"
     assert re.match(r"\d+\.\d\d % of 320, measured once; 95 % interval", summary["test"])
     assert re.match(r"\d+\.\d\d % of 320$", summary["best val"])
     assert (cwd / summary["checkpoint"]).is_file()
@@ -263,6 +263,7 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     "no end": (["--trainer.max_epochs", "-1"], 2, "--trainer.max_epochs", None),
     "percent for fraction": (["--stop.accuracy", "99.4"], 2, "--stop.accuracy", None),
     "zero target": (["--stop.accuracy", "0"], 2, "--stop.accuracy", None),
+    "mean of no epoch": (["--stop.epochs", "0"], 2, "--stop.epochs", None),
     "no channels": (["--model.narrow", "0"], 2, "--model.narrow", None),
     "all dropped": (["--model.dropout", "1"], 2, "--model.dropout", None),
     "no learning rate": (["--model.max_lr", "0"], 2, "--model.max_lr", None),
