@@ -26,6 +26,7 @@ lint: .venv/installed-test
 	touch .venv/installed $@
 
 # The oldest versions that pyproject.toml allows; what they depend on is new, and may warn of it.
+# Without the tests that take longest and need little of what differs between versions.
 oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet uv

@@ -1,4 +1,4 @@
-"""Fills the README's tables from benchmarks/results/*.json, so that no number is typed by hand.
+"""Fills the README's tables from benchmarks/results/*.json.
 
     python benchmarks/readme.py
 
@@ -56,12 +56,13 @@ def headline() -> str:
     accuracies = [100 * run["test_acc"] for run in study["runs"]]
     mean, _ = mean_with_interval(accuracies)
     epochs = sorted(run["epochs"] for run in study["runs"])
+    seconds = statistics.median(run["seconds"] / run["epochs"] for run in study["runs"])
     stopped = sum("target_epoch" in run for run in study["runs"])
     ended = "every run" if stopped == len(epochs) else f"{stopped} of {len(epochs)} runs"
     return (
         f"**{mean:.2f} % of the test set** is read right, on average over {len(epochs)} seeds"
         f" (lowest {min(accuracies):.2f} %, highest {max(accuracies):.2f} %), after"
-        f" {epochs[0]:.0f} to {epochs[-1]:.0f} epochs of about half a minute on two CPU cores:"
+        f" {epochs[0]:.0f} to {epochs[-1]:.0f} epochs of {seconds:.0f} s on one CPU core:"
         f" {ended} stopped by itself at its target."
     )
 

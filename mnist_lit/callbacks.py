@@ -2,11 +2,12 @@
 
 import math
 import os
+import signal
 import statistics
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -40,11 +41,10 @@ class StopAtAccuracy(Callback):
             raise ValueError(f"--stop.epochs must be at least 1, not {epochs}")
         self.accuracy = accuracy
         self.recent = deque[float](maxlen=epochs)
-        self.reached_at = math.nan
         self.reached_epoch: int | None = None  # counted from 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.accuracy is not None and self.reached_at == self.accuracy:
+        if self.reached_epoch is not None:
             trainer.should_stop = True  # resumed from the checkpoint of the epoch that reached it
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,28 +58,51 @@ class StopAtAccuracy(Callback):
             for value in (statistics.fmean(self.recent), self.accuracy)
         )
         if mean >= target:
-            self.reached_at, self.reached_epoch = self.accuracy, trainer.current_epoch + 1
+            self.reached_epoch = trainer.current_epoch + 1
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.reached_epoch is not None:
+        if self.accuracy is not None and self.reached_epoch is not None:
             mean = f", as the mean of {len(self.recent)} epochs" if len(self.recent) > 1 else ""
             pl_module.print(
-                f"target val/acc {percent(self.reached_at)} reached in epoch"
+                f"target val/acc {percent(self.accuracy)} reached in epoch"
                 f" {self.reached_epoch}{mean}"
             )
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "reached_at": self.reached_at,
+            "target": [self.accuracy, self.recent.maxlen],
             "reached_epoch": self.reached_epoch,
             "recent": list(self.recent),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.reached_at = state_dict["reached_at"]
-        self.reached_epoch = state_dict["reached_epoch"]
-        self.recent.extend(state_dict["recent"])
+        self.recent.extend(state_dict.get("recent", []))  # older versions saved none
+        if state_dict.get("target") == [self.accuracy, self.recent.maxlen]:
+            self.reached_epoch = state_dict["reached_epoch"]
+
+
+class StopOnSigterm(Callback):
+    """Ends a fit of several processes at once when the first of them gets SIGTERM.
+
+    Lightning's own handler waits for the other processes in the middle of a step, in which they may
+    be waiting for this one. Checkpoints are written whole, so that any moment will do.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._stop)
+
+    @staticmethod
+    def _stop(*_: Any) -> NoReturn:
+        raise SIGTERMException
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        kill_others = getattr(trainer.strategy.launcher, "kill", None)
+        if isinstance(exception, SIGTERMException) and kill_others:
+            kill_others(signal.SIGKILL)
 
 
 class EpochSeed(Callback):
@@ -174,16 +197,12 @@ class EpochLines(Callback):
     ) -> None:
         if not isinstance(exception, KeyboardInterrupt | SIGTERMException | OSError):
             return
-        [*saved] = (
-            path
-            for callback in trainer.checkpoint_callbacks
-            if (path := Path(getattr(callback, "best_model_path", ""))).name == "last.ckpt"
-        )
-        if trainer.current_epoch and saved:
-            pl_module.print(
-                f"interrupted: --ckpt_path last goes on after epoch {trainer.current_epoch},"
-                f" from {saved[0]}"
-            )
+        named = [
+            getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks
+        ]
+        last = [path for path in named if Path(path).name == "last.ckpt" and Path(path).is_file()]
+        if saved := last[0] if last else trainer.ckpt_path:
+            pl_module.print(f"interrupted: --ckpt_path {saved} goes on from its last whole epoch")
         elif trainer.state.fn == "fit":
             pl_module.print("interrupted in the first epoch: nothing is saved yet")
 

@@ -14,9 +14,28 @@ from mnist_lit.files import written_whole
 from mnist_lit.network import load_safely, network_from
 
 
+class OwnCheckpoints(ModelCheckpoint):
+    """Resumed from a checkpoint, it forgets the files named there that are not in its own folder.
+
+    It would remove the former best one, and a checkpoint is not trusted to say what to remove.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        named = [self.best_model_path, self.kth_best_model_path, *self.best_k_models]
+        if not all(self._owns(path) for path in named if path):
+            self.best_model_path = self.kth_best_model_path = ""
+            self.best_model_score = None
+            self.best_k_models = {}
+
+    def _owns(self, path: Any) -> bool:
+        path, folder = Path(path).resolve(), Path(self.dirpath or "").resolve()
+        return path.parent == folder and path.suffix == ".ckpt" and not path.is_dir()
+
+
 def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
     """Keep the checkpoint of the highest `val/acc`, and that of the last epoch to resume from."""
-    best = ModelCheckpoint(
+    best = OwnCheckpoints(
         monitor="val/acc",
         mode="max",
         filename="best-{val/acc:.4f}",
@@ -26,7 +45,7 @@ def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
         save_on_train_epoch_end=True,
     )
     # Not `save_last=True` above: it skips the epochs that are not the best.
-    last = ModelCheckpoint(
+    last = OwnCheckpoints(
         filename="last", enable_version_counter=False, save_on_train_epoch_end=True
     )
     return best, last
@@ -64,13 +83,34 @@ def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
         if not Path(ckpt_path).is_file():
             raise ValueError(f"--ckpt_path {ckpt_path}: no such file")
         return ckpt_path
-    fits = logs.glob("version_*/config.yaml")  # which a test or validation does not write
-    newest = max(fits, key=lambda path: path.stat().st_mtime, default=None)
+    newest = _newest_fit(logs)
     if newest is None:
         raise ValueError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
-    [*found] = (newest.parent / "checkpoints").glob(f"{ckpt_path}*.ckpt")
+    [*found] = (newest / "checkpoints").glob(f"{ckpt_path}*.ckpt")
     # Two best ones: killed between writing the better and removing the other.
     return str(max(found)) if found else None
+
+
+def find_config(ckpt_path: str, logs: Path) -> Path | None:
+    """The config.yaml of the fit under `logs` that such a checkpoint belongs to."""
+    newest = ckpt_path in ("last", "best")
+    version = _newest_fit(logs) if newest else Path(ckpt_path).resolve().parent.parent
+    if version is None or version.resolve().parent != logs.resolve():
+        return None  # the settings of a file from elsewhere are not taken over
+    config = version / "config.yaml"
+    return config if config.exists() else None
+
+
+def _newest_fit(logs: Path) -> Path | None:
+    """The folder of the fit that has begun, or saved a checkpoint, last."""
+
+    def written(config: Path) -> float:
+        last = config.parent / "checkpoints" / "last.ckpt"
+        return (last if last.exists() else config).stat().st_mtime
+
+    configs = logs.glob("version_*/config.yaml")  # which a test or validation does not write
+    newest = max(configs, key=written, default=None)
+    return newest.parent if newest else None
 
 
 def resumed_version(ckpt_path: str | None, logs: Path) -> int | None:
@@ -98,6 +138,8 @@ def saved_settings(path: str) -> dict[str, Any]:
         settings: dict[str, Any] = checkpoint["hyper_parameters"]
         if (settings["narrow"], settings["wide"]) != sizes:
             raise ValueError("its narrow and wide contradict its weights")
+        if not all(isinstance(value, int | float | str | None) for value in settings.values()):
+            raise ValueError("its settings are neither numbers nor words")
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"--ckpt_path {path}: weights alone, not a checkpoint of a fit") from error
     except (OSError, ValueError) as error:

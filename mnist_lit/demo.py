@@ -6,6 +6,7 @@ font from elsewhere, and sends nothing anywhere else.
 """
 
 import argparse
+import contextlib
 import io
 import random
 import socket
@@ -120,7 +121,8 @@ def main() -> None:
         f"draw a digit at http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C stops)", flush=True
     )
     config = uvicorn.Config(make_app(network), log_level="warning", limit_concurrency=200)
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # which it raises again when it has stopped
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ appears under its name only after it has agreed with PyTorch on MNIST's whole te
 """
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Iterator
@@ -80,8 +81,10 @@ def export_pt2(network: DigitNet, path: Path) -> None:
     program = torch.export.export(network, (example(),), dynamic_shapes=({0: batch},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of the exporting machine
+    content = io.BytesIO()  # whose writer's errors are not those of the disk
     with quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, content)
+    path.write_bytes(content.getvalue())
 
 
 def run_pt2(path: Path, images: Tensor) -> Tensor:
@@ -91,7 +94,9 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
 
 
 def export_pt(network: DigitNet, path: Path) -> None:
-    torch.save(network.state_dict(), path)
+    content = io.BytesIO()
+    torch.save(network.state_dict(), content)
+    path.write_bytes(content.getvalue())
 
 
 def run_pt(path: Path, images: Tensor) -> Tensor:

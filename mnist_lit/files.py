@@ -1,6 +1,6 @@
 """Files that appear under their name complete, or not at all."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +16,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: With the name of `path`, whichever call of the block it came from.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield partial
         partial.replace(path)
     except OSError as error:
+        if error.errno is None:
+            raise  # it has a message of its own
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -4,11 +4,14 @@ Channels 1 -> 18 -> 32 -> 18 -> 32 -> 18 -> 32 -> 10 with two max-pools, one ski
 weights, and global average pooling instead of a dense layer. Nothing here needs more than torch.
 """
 
+import io
 import math
+import os
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torch.nn.functional as F
@@ -137,16 +140,51 @@ def load_safely(path: str | Path) -> Any:
     """
     with open(path, "rb") as file:
         try:
-            if zipfile.is_zipfile(file):  # a small file may say that it holds a large one
-                with zipfile.ZipFile(file) as parts:
-                    if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
-                        raise ValueError("too large")
-            file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the pickle protocol of foreign files
-                return torch.load(file, map_location="cpu", weights_only=True)
+                content = torch.load(_unpacked(file), map_location="cpu", weights_only=True)
+            if sum(tensor.numel() for tensor in _tensors(content)) > MAX_BYTES / 4:
+                raise ValueError("too large")  # a single number may claim to be a large tensor
+            return content
         except Exception as error:  # arbitrary bytes make the unpickler raise arbitrary errors
             raise ValueError("not a file of weights that can be read safely") from error
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """The zip archive that torch wrote, with all parts at the size that its directory tells.
+
+    torch would unpack a small file to whatever it holds.
+    """
+    if file.seek(0, os.SEEK_END) > MAX_BYTES:
+        raise ValueError("too large")
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return file  # torch's format before 1.6
+    unpacked = io.BytesIO()
+    with zipfile.ZipFile(file) as parts, zipfile.ZipFile(unpacked, "w") as copy:
+        if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
+            raise ValueError("too large")
+        for name in parts.namelist():
+            copy.writestr(name, parts.read(name))
+    unpacked.seek(0)
+    return unpacked
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """The tensors in nested containers, each once."""
+    waiting, seen = [content], set()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list | tuple | set):
+            waiting += item
 
 
 def network_from(content: Any) -> DigitNet:
@@ -167,14 +205,17 @@ def network_from(content: Any) -> DigitNet:
                 for name, tensor in weights.items()
                 if name.startswith(averaged)
             }
-        if sum(tensor.numel() for tensor in weights.values()) > MAX_BYTES / 4:
-            raise ValueError("too large")
         narrow, wide = (weights[f"{name}.conv.weight"].shape[0] for name in ("input", "conv1"))
+        if min(narrow, wide) < 1:
+            raise ValueError("no channels")
         with torch.device("meta"):  # no memory is taken on the word of a file
             network = DigitNet(narrow, wide)
         network.load_state_dict(weights, assign=True)
-        if not all(tensor.isfinite().all() for tensor in weights.values()):
+        network.requires_grad_(False).float().eval()  # from half the precision, too
+        if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
             raise ValueError("weights that are not finite")
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if not network(torch.zeros(1, 1, 28, 28)).isfinite().all():
+            raise ValueError("a negative variance")
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError("not the weights of a DigitNet") from error
-    return network.requires_grad_(False).eval()
+    return network

@@ -30,6 +30,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from mnist_lit import load_pretrained
+from mnist_lit.files import written_whole
 from mnist_lit.network import DigitNet, load_network
 
 Array = npt.NDArray[np.float32]
@@ -337,7 +338,8 @@ def save_input(folder: Path, file: str, pixels: Array, taken: set[str]) -> None:
     stem = Path(file).stem
     name = next(n for i in count(1) if (n := stem if i == 1 else f"{stem}-{i}") not in taken)
     taken.add(name)
-    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(folder / f"{name}.png")
+    with written_whole(folder / f"{name}.png") as partial:
+        Image.fromarray((pixels * 255).round().astype(np.uint8)).save(partial)
 
 
 def as_json(file: str, result: Reading | Exception, number: int) -> str:

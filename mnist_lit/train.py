@@ -9,6 +9,7 @@ import logging
 import math
 import signal
 import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -24,13 +25,23 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mnist_lit.callbacks import EpochLines, EpochSeed, Pictures, Progress, StopAtAccuracy, percent
+from mnist_lit.callbacks import (
+    EpochLines,
+    EpochSeed,
+    Pictures,
+    Progress,
+    StopAtAccuracy,
+    StopOnSigterm,
+    percent,
+)
 from mnist_lit.checkpoints import (
     WholeCheckpoints,
     best_and_last,
     find_checkpoint,
+    find_config,
     resumed_version,
     saved_settings,
 )
@@ -75,9 +86,14 @@ class DigitCLI(LightningCLI):
             args = ["fit", *args]
         try:
             self.config = parser.parse_args(args)
+            fit = self.config.get("fit")
+            if fit and fit.ckpt_path and (of := find_config(fit.ckpt_path, log_root(fit.trainer))):
+                # A resumed fit has the settings that it began with; flags given now still win.
+                self.config = parser.parse_args(["fit", "--config", str(of), *args[1:]])
         except (UsageError, UnicodeDecodeError) as error:
             if "Problems parsing config" in str(error) or isinstance(error, UnicodeDecodeError):
                 files = [b for a, b in itertools.pairwise(args) if a in ("-c", "--config")]
+                files += [arg.removeprefix("--config=") for arg in args if "--config=" in arg]
                 raise UsageError(f"--config {' or '.join(files)} is not YAML: {error}") from error
             raise
 
@@ -116,22 +132,33 @@ class DigitCLI(LightningCLI):
             for name in saved
             if used[name] != given[name]
         ]
-        if changed:
+        if changed and getattr(rank_zero_only, "rank", 0) == 0:
             print(
                 f"used as in the checkpoint: --model.{', --model.'.join(changed)}", file=sys.stderr
             )
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UsageError(f"--seed_everything: {error}") from error
 
     def before_instantiate_classes(self) -> None:
         if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
             warnings.filterwarnings("ignore", message="The dirpath has changed")
         trainer = self.config[self.subcommand].trainer
+        for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
+            if trainer[name] == 0:
+                raise UsageError(f"--trainer.{name} must be above 0")
+        if trainer.accumulate_grad_batches < 1:
+            raise UsageError("--trainer.accumulate_grad_batches must be at least 1")
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except ValueError as error:  # of our constructors and of the Trainer's
+        except (ValueError, TypeError, ImportError) as error:  # of ours and of the Trainer
             raise UsageError(str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -143,12 +170,13 @@ class DigitCLI(LightningCLI):
                 raise SystemExit(128 + number) from None
             raise
         except OSError as error:
-            if error.filename is None and isinstance(self.trainer.logger, TensorBoardLogger):
+            unnamed = error.errno is not None and error.filename is None
+            if unnamed and isinstance(self.trainer.logger, TensorBoardLogger):
                 error.filename = self.trainer.logger.log_dir  # its writer does not say
             raise
         except Exception as error:
             calls = traceback.extract_tb(error.__traceback__)
-            if any(Path(call.filename).stem == "checkpoint_connector" for call in calls):
+            if any("checkpoint_connector" in c.filename and "rest" in c.name for c in calls):
                 path = self.config_init[subcommand]["ckpt_path"]
                 reason = f"{type(error).__name__}: {error}"
                 raise UsageError(f"--ckpt_path {path} cannot be restored: {reason}") from error
@@ -169,6 +197,7 @@ class DigitCLI(LightningCLI):
             )
         self.pictures = Pictures()
         callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines(), self.pictures]
+        callbacks.append(StopOnSigterm())
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
         if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
@@ -212,6 +241,8 @@ class DigitCLI(LightningCLI):
             weights_only=True,
         )
         metrics["test_acc"] = test["test/acc"]
+        if trainer.is_global_zero:
+            print(self._summary(metrics), flush=True)
         if isinstance(trainer.logger, TensorBoardLogger):
             config = self.config["fit"].as_dict()
             trainer.logger.log_hyperparams(
@@ -219,8 +250,6 @@ class DigitCLI(LightningCLI):
                 {f"final/{name}": value for name, value in metrics.items()},
             )
             trainer.logger.finalize("success")  # writes it out: the test has closed the file
-        if trainer.is_global_zero:
-            print(self._summary(metrics))
 
     def _summary(self, metrics: dict[str, float]) -> str:
         trainer, stop = self.trainer, self.config_init["fit"]["stop"]
@@ -246,7 +275,7 @@ class DigitCLI(LightningCLI):
             "parameters": f"{self.model.network.parameter_count:,}",
             "target": target,
             "best val": f"{percent(metrics['best_val_acc'])} of {validated:,}"
-            if best
+            if "best_val_acc" in metrics
             else "none: the last weights were tested",
             "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
             f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
@@ -350,6 +379,8 @@ def main() -> None:
         fail(error, status=2)
     except OSError as error:
         fail(error, status=1)
+    except KeyboardInterrupt:  # outside of the Trainer, which handles its own
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def report_thread(failed: threading.ExceptHookArgs) -> None:
@@ -360,7 +391,7 @@ def report_thread(failed: threading.ExceptHookArgs) -> None:
 
 def fail(error: Exception, status: int) -> NoReturn:
     """One line on standard error, then exit."""
-    message = " ".join(str(error).split())
+    message = textwrap.shorten(str(error), 1000)
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(status)
 

@@ -14,6 +14,7 @@ from mnist_lit.checkpoints import (
     WholeCheckpoints,
     best_and_last,
     find_checkpoint,
+    find_config,
     resumed_version,
     saved_settings,
 )
@@ -78,9 +79,15 @@ def test_the_newest_fit_is_gone_on_with(tmp_path: Path) -> None:
         os.utime(version / "config.yaml", (number, number))
         for name in files:
             (version / "checkpoints" / f"{name}.ckpt").touch()
+            os.utime(version / "checkpoints" / f"{name}.ckpt", (number, number))
         (tmp_path / "version_9").mkdir(exist_ok=True)  # of a test: it is no fit
         found = find_checkpoint("last", tmp_path)
         assert found == (str(version / "checkpoints" / "last.ckpt") if files else None)
+        config = version / "config.yaml"
+        assert find_config("last", tmp_path) == config
+        if files:
+            assert find_config(str(version / "checkpoints" / "last.ckpt"), tmp_path) == config
+            assert find_config(str(version / "checkpoints" / "last.ckpt"), tmp_path / "x") is None
         if number == 0:
             assert Path(find_checkpoint("best", tmp_path) or "").name == "best-0.9940.ckpt"
 
@@ -102,6 +109,25 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("named", ["", "../../precious", "..", "precious.ckpt", "../best.ckpt"])
+def test_a_resumed_checkpoint_does_not_say_what_to_remove(named: str, tmp_path: Path) -> None:
+    folder = tmp_path / "logs" / "checkpoints"
+    for precious in (tmp_path / "precious", folder / "precious.ckpt"):
+        precious.mkdir(parents=True)
+    (folder.parent / "best.ckpt").touch()
+    for callback in best_and_last():
+        callback.dirpath = str(folder)
+        path = str(folder / named) if named else str(folder / "best-0.5000.ckpt")
+        state = callback.state_dict() | {
+            "dirpath": str(folder),
+            "best_model_path": path,
+            "best_k_models": {path: torch.tensor(0.5)},
+        }
+        callback.load_state_dict(state)
+        assert callback.best_model_path == ("" if named else path)
+        assert bool(callback.best_k_models) == (not named)
+
+
 def a_checkpoint() -> dict[str, Any]:
     model = DigitClassifier(narrow=2, wide=3, max_lr=0.5)
     return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
@@ -121,6 +147,7 @@ def test_settings_come_from_the_checkpoint(tmp_path: Path) -> None:
         (lambda saved: saved["hyper_parameters"].pop("wide"), "weights alone"),
         (lambda saved: saved["hyper_parameters"].update(wide=10**9), "contradict its weights"),
         (lambda saved: saved.pop("state_dict"), "not the weights of a DigitNet"),
+        (lambda saved: saved["hyper_parameters"].update(max_lr=[[1] * 9] * 9), "nor words"),
         (lambda saved: saved.update(state_dict=7), "not the weights of a DigitNet"),
     ],
 )

@@ -118,6 +118,25 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
         assert float(alone) == pytest.approx(float(together), rel=1e-5)
 
 
+def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path) -> None:
+    command = ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 500)
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as first:
+        assert first.stdout
+        next(line for line in first.stdout if line.startswith("epoch  2/"))
+        first.send_signal(signal.SIGTERM)
+        rest = first.stdout.read()  # ends when both have ended
+        assert first.wait() == 128 + signal.SIGTERM
+    [saved] = re.findall(r"^interrupted: --ckpt_path (\S+) goes on", rest, re.MULTILINE)
+    assert (tmp_path / saved).is_file()
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the other process in /proc")
 @pytest.mark.parametrize("killed", ["first", "second"])
 def test_a_killed_process_ends_the_run(

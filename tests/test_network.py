@@ -1,6 +1,7 @@
 """DigitNet: its layout, what it accepts, and its cheap dropout."""
 
 import copy
+import zipfile
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -176,6 +177,27 @@ def test_load_network_takes_the_sizes_from_the_weights(tmp_path: Path) -> None:
     assert torch.equal(loaded(images), saved.eval()(images))
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_load_network_reads_other_precisions(kind: torch.dtype, tmp_path: Path) -> None:
+    saved = DigitNet().to(kind)
+    torch.save(saved.state_dict(), tmp_path / "weights.pt")
+    images = torch.rand(3, 1, 28, 28)
+    assert torch.equal(load_network(tmp_path / "weights.pt")(images), saved.float().eval()(images))
+
+
+def test_load_network_refuses_to_unpack_a_bomb(tmp_path: Path) -> None:
+    torch.save(DigitNet(2, 2).state_dict(), tmp_path / "weights.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "weights.pt") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in whole.namelist():
+            bomb.writestr(name, whole.read(name) + bytes(30_000_000))
+    assert (tmp_path / "bomb.pt").stat().st_size < 10_000_000
+    with pytest.raises(ValueError, match="read safely"):
+        load_network(tmp_path / "bomb.pt")
+
+
 def test_load_network_takes_the_average_from_a_checkpoint(tmp_path: Path) -> None:
     raw, averaged = DigitNet(), DigitNet()
     state = {f"network.{name}": tensor for name, tensor in raw.state_dict().items()}
@@ -205,6 +227,12 @@ class Payload:
             {"input.conv.weight": torch.zeros(1).expand(10**9, 1, 3, 3)}
         ),
         lambda weights: weights.update({"input.conv.weight": "a word"}),
+        lambda weights: weights.update({"input.conv.weight": torch.tensor(1.0)}),
+        lambda weights: weights.update({"input.conv.weight": torch.zeros(0, 1, 3, 3)}),
+        lambda weights: weights.update(
+            {"output.norm.bias": torch.zeros(10, dtype=torch.complex64)}
+        ),
+        lambda weights: weights["input.norm.running_var"].fill_(-1),
         lambda weights: weights["input.norm.weight"].fill_(float("nan")),
         lambda weights: weights.clear(),
     ],
@@ -215,7 +243,7 @@ def test_load_network_refuses_what_is_not_its_own(
     weights = dict(DigitNet().state_dict())
     damage(weights)
     torch.save(weights, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="not the weights of a DigitNet"):
+    with pytest.raises(ValueError, match=r"not (the|a file of) weights"):
         load_network(tmp_path / "weights.pt")
     survived("wrong part")
 
