@@ -197,10 +197,9 @@ class EpochLines(Callback):
     ) -> None:
         if not isinstance(exception, KeyboardInterrupt | SIGTERMException | OSError):
             return
-        named = [
-            getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks
-        ]
-        last = [path for path in named if Path(path).name == "last.ckpt" and Path(path).is_file()]
+        callbacks = trainer.checkpoint_callbacks
+        named = [Path(getattr(callback, "best_model_path", "")) for callback in callbacks]
+        last = [path for path in named if path.name == "last.ckpt" and path.is_file()]
         if saved := last[0] if last else trainer.ckpt_path:
             pl_module.print(f"interrupted: --ckpt_path {saved} goes on from its last whole epoch")
         elif trainer.state.fn == "fit":
