@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,11 +120,12 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
         assert float(alone) == pytest.approx(float(together), rel=1e-5)
 
 
-def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path) -> None:
-    command = ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 500)
+@contextmanager
+def in_its_second_epoch(data_dir: Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """The first of two processes that train; its standard output ends when both have ended."""
     with subprocess.Popen(
-        command,
-        cwd=tmp_path,
+        ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 500),
+        cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -130,11 +133,17 @@ def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path) -> None:
     ) as first:
         assert first.stdout
         next(line for line in first.stdout if line.startswith("epoch  2/"))
+        yield first
+
+
+def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path, survived: Survived) -> None:
+    with in_its_second_epoch(data_dir, tmp_path) as first:
         first.send_signal(signal.SIGTERM)
-        rest = first.stdout.read()  # ends when both have ended
-        assert first.wait() == 128 + signal.SIGTERM
+        rest, _ = first.communicate()
+    assert first.returncode == 128 + signal.SIGTERM
     [saved] = re.findall(r"^interrupted: --ckpt_path (\S+) goes on", rest, re.MULTILINE)
     assert (tmp_path / saved).is_file()
+    survived("signal")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the other process in /proc")
@@ -142,22 +151,11 @@ def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path) -> None:
 def test_a_killed_process_ends_the_run(
     killed: str, data_dir: Path, tmp_path: Path, survived: Survived
 ) -> None:
-    command = ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 500)
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as first:
-        assert first.stdout
-        assert first.stderr
-        next(line for line in first.stdout if line.startswith("epoch  2/"))
+    with in_its_second_epoch(data_dir, tmp_path) as first:
         children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text()
         [second] = map(int, children.split())
         os.kill(first.pid if killed == "first" else second, signal.SIGKILL)
-        first.stdout.read()  # ends when both have ended
-        assert first.wait() != 0
+        first.communicate()
+    assert first.returncode != 0
     assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
     survived("lost process")
