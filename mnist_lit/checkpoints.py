@@ -70,6 +70,10 @@ class WholeCheckpoints(TorchCheckpointIO):
             file.flush()
             os.fsync(file.fileno())  # the machine may lose its power, too
 
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        content: dict[str, Any] = load_safely(path)
+        return content
+
 
 def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
     """A path as it is; `last` or `best` as that file of the newest fit under `logs`.
