@@ -13,7 +13,7 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def save(name: str, result: dict[str, Any], **how: Any) -> None:
+def save(name: str, result: dict[str, Any], /, **how: Any) -> None:
     """Write `result` to benchmarks/results/NAME.json; `how` are settings of the benchmark."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
