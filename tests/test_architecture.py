@@ -23,7 +23,7 @@ ALLOWED = {
     "muon": set(),
     "callbacks": set(),
     "train": {"callbacks", "checkpoints", "data", "files", "module"},
-    "predict": {"load_pretrained", "network"},
+    "predict": {"files", "load_pretrained", "network"},
     "export": {"__version__", "assets", "files", "load_pretrained", "network"},
     "demo": {"assets", "load_pretrained", "network", "predict"},
 }
