@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -23,7 +22,6 @@ from record import save
 
 from mnist_lit.assets import test_digits
 
-HERE = Path(__file__).parent
 SIZE = 280  # of the page's canvas
 
 

@@ -20,8 +20,6 @@ from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
 from mnist_lit.export import export
 
-RESULTS = Path(__file__).parent / "results"
-
 
 def main() -> None:
     torch.set_num_threads(1)

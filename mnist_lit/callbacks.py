@@ -29,7 +29,7 @@ class StopAtAccuracy(Callback):
         accuracy: Validation accuracy, as a fraction, at which to stop; exactly this value is
             enough. null trains to the end.
         epochs: The accuracy is the mean of so many epochs, the newest of them, or of as many as
-            there are yet: a single epoch that crosses a line is often a lucky one.
+            there are yet: a fit that has only just crossed a line has nothing to spare.
     """
 
     def __init__(self, accuracy: float | None = 0.994, epochs: int = 1) -> None:

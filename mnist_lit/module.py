@@ -152,8 +152,6 @@ class DigitClassifier(LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise ValueError("--trainer.max_epochs -1 has no end, which a one-cycle schedule needs")
-        if steps < 1:
-            raise ValueError("--trainer.limit_train_batches leaves no step to train")
         hparams = self.hparams
         optimizer: torch.optim.Optimizer
         if hparams["optimizer"] == "muon":

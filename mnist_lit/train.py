@@ -176,7 +176,7 @@ class DigitCLI(LightningCLI):
             raise
         except Exception as error:
             calls = traceback.extract_tb(error.__traceback__)
-            if any("checkpoint_connector" in c.filename and "rest" in c.name for c in calls):
+            if any("checkpoint_connector" in c.filename and "restore" in c.name for c in calls):
                 path = self.config_init[subcommand]["ckpt_path"]
                 reason = f"{type(error).__name__}: {error}"
                 raise UsageError(f"--ckpt_path {path} cannot be restored: {reason}") from error
@@ -196,8 +196,8 @@ class DigitCLI(LightningCLI):
                 default_hp_metric=False,
             )
         self.pictures = Pictures()
-        callbacks = [*(trainer["callbacks"] or []), EpochSeed(), EpochLines(), self.pictures]
-        callbacks.append(StopOnSigterm())
+        ours = [EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        callbacks = [*(trainer["callbacks"] or []), *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
         if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():

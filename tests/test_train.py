@@ -250,7 +250,7 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     "seed too large": (["--seed_everything", "99999999999"], 2, "seed", None),
     "devices in words": (["--trainer.devices", "abc"], 2, "devices", None),
     "devices that are none": (["--trainer.devices", "-1"], 2, "devices", None),
-    "accelerator of another package": (["--trainer.accelerator", "tpu"], 2, "", None),
+    "accelerator of another package": (["--trainer.accelerator", "tpu"], 2, "torch_xla", None),
     "no step": (
         ["--trainer.limit_train_batches", "0"],
         2,
