@@ -109,6 +109,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_trainer_reads_no_more_than_the_safe_loader(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(1).expand(10**9)}}, path)
+    with pytest.raises(ValueError, match="read safely"):
+        WholeCheckpoints().load_checkpoint(path)
+
+
 @pytest.mark.parametrize("named", ["", "../../precious", "..", "precious.ckpt", "../best.ckpt"])
 def test_a_resumed_checkpoint_does_not_say_what_to_remove(named: str, tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "checkpoints"

@@ -1,6 +1,8 @@
 """DigitNet: its layout, what it accepts, and its cheap dropout."""
 
 import copy
+import io
+import struct
 import zipfile
 from pathlib import Path
 from random import Random
@@ -196,6 +198,36 @@ def test_load_network_refuses_to_unpack_a_bomb(tmp_path: Path) -> None:
     assert (tmp_path / "bomb.pt").stat().st_size < 10_000_000
     with pytest.raises(ValueError, match="read safely"):
         load_network(tmp_path / "bomb.pt")
+
+
+def rezipped(network: DigitNet) -> tuple[bytes, bytes, bytes]:
+    """Its weights as torch saves them: the parts, their directory and the end record."""
+    saved, plain = io.BytesIO(), io.BytesIO()
+    torch.save(network.state_dict(), saved)
+    with zipfile.ZipFile(saved) as parts, zipfile.ZipFile(plain, "w") as copy:
+        for name in parts.namelist():
+            copy.writestr(name, parts.read(name))
+    content = plain.getvalue()
+    size, start = struct.unpack("<II", content[-10:-2])
+    return content[:start], content[start : start + size], content[start + size :]
+
+
+def test_load_network_loads_what_it_has_measured(tmp_path: Path) -> None:
+    """A directory before the end record, where Python looks, and another at its stated offset."""
+    hidden, hidden_directory, _ = rezipped(DigitNet(8, 8))
+    shown, directory, end = rezipped(DigitNet(2, 2))
+    moved, position = bytearray(directory), 0
+    while position < len(moved):  # Python adds what it takes for a prefix to each offset
+        name_length, extra, comment = struct.unpack_from("<HHH", moved, position + 28)
+        [offset] = struct.unpack_from("<I", moved, position + 42)
+        struct.pack_into("<I", moved, position + 42, offset + len(hidden) - len(shown))
+        position += 46 + name_length + extra + comment
+    end = end[:-6] + struct.pack("<I", len(hidden)) + end[-2:]
+    path = tmp_path / "weights.pt"
+    path.write_bytes(hidden + hidden_directory + shown + bytes(moved) + end)
+    loaded_by_torch = torch.load(path, weights_only=True)
+    assert loaded_by_torch["input.conv.weight"].shape[0] == 8
+    assert load_network(path).input.conv.out_channels == 2
 
 
 def test_load_network_takes_the_average_from_a_checkpoint(tmp_path: Path) -> None:
