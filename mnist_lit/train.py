@@ -381,6 +381,10 @@ def main() -> None:
         fail(error, status=1)
     except KeyboardInterrupt:  # outside of the Trainer, which handles its own
         raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        # Lightning leaves gloo's threads running, which now and then abort a process as it exits.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def report_thread(failed: threading.ExceptHookArgs) -> None:
