@@ -41,7 +41,8 @@ class MNISTDataModule(LightningDataModule):
         data_dir: Folder for the data files; made, filled and repaired from the package's own copy.
         batch_size: Images per optimizer step, in each process.
         val_size: Training images held out for validation, the same share of each digit. 0 trains on
-            all 60,000 and validates on the test set, as the original script did.
+            all 60,000 and validates on the test set, as the original script did; with
+            --trainer.limit_val_batches 0 on nothing.
         num_workers: Processes that load batches. 0 loads in the main process, which is fastest:
             a batch is one indexing call.
         augmentation: Strength of the random distortions in training.
@@ -82,7 +83,7 @@ class MNISTDataModule(LightningDataModule):
             self.val_set = Digits(trained, val)
         else:
             self.val_set = self.test_set
-            if stage == "fit":
+            if stage == "fit" and not (self.trainer and self.trainer.limit_val_batches == 0):
                 warnings.warn(
                     "--data.val_size 0: validation uses the test set, so a test accuracy from this"
                     " run was also looked at while training.",

@@ -204,9 +204,9 @@ class DigitCLI(LightningCLI):
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
-        self.best, last = best_and_last()
+        self.best, self.last = best_and_last()
         if trainer["enable_checkpointing"] is not False:
-            callbacks += [self.best, last]
+            callbacks += [self.best, self.last]
         kwargs["plugins"] = trainer["plugins"] or [WholeCheckpoints()]
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
@@ -253,7 +253,7 @@ class DigitCLI(LightningCLI):
 
     def _summary(self, metrics: dict[str, float]) -> str:
         trainer, stop = self.trainer, self.config_init["fit"]["stop"]
-        best = self.best.best_model_path
+        saved = self.best.best_model_path or self.last.best_model_path
         validated, tested = (
             min(len(digits), int(sum(batches)) * self.datamodule.batch_size * trainer.world_size)
             for digits, batches in (
@@ -261,7 +261,8 @@ class DigitCLI(LightningCLI):
                 (self.datamodule.test_set, trainer.num_test_batches),
             )
         )
-        looks = "measured once" if self.datamodule.val_size else "also seen after every epoch"
+        unseen = self.datamodule.val_size or trainer.limit_val_batches == 0
+        looks = "measured once" if unseen else "also seen after every epoch"
         low, high = wilson_interval(metrics["test_acc"], tested)
         if stop.accuracy is None:
             target = "none set"
@@ -280,7 +281,7 @@ class DigitCLI(LightningCLI):
             "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
             f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
             "time": f"{metrics['seconds']:.0f} s",
-            "checkpoint": best and relative(best),
+            "checkpoint": saved and relative(saved),
         }
         if isinstance(trainer.logger, TensorBoardLogger):
             rows["curves"] = f"tensorboard --logdir {relative(trainer.logger.root_dir)}"

@@ -85,6 +85,19 @@ def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> 
     assert summary["curves"] == "tensorboard --logdir lightning_logs"
 
 
+def test_a_fit_on_all_digits_looks_at_the_test_set_once(data_dir: Path, tmp_path: Path) -> None:
+    everything = ["--data.val_size", 0, "--trainer.limit_val_batches", 0]
+    done = run(tmp_path, *DEBUG, *everything, "--data.data_dir", data_dir)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert " val " not in re.sub("best val", "", done.stdout)
+    assert re.search(r"^best val +none: the last weights were tested$", done.stdout, re.MULTILINE)
+    assert re.search(r"^test .* of 320, measured once", done.stdout, re.MULTILINE)
+    [checkpoint] = re.findall(r"^checkpoint +(\S+)$", done.stdout, re.MULTILINE)
+    assert Path(checkpoint).name == "last.ckpt"
+    assert (tmp_path / checkpoint).is_file()
+
+
 def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:
     version = fitted[0] / "lightning_logs" / "version_0"
     events = EventAccumulator(str(version)).Reload()
