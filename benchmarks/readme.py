@@ -109,7 +109,7 @@ def time_to_accuracy() -> str:
             f"{plain['epochs']}",
             f"{plain['epoch_seconds']:.0f}",
             f"{plain['seconds']:.0f} to {end}",
-            f"{100 * plain['curve'][-1]:.2f}",
+            f"{100 * plain['curve'][-1]['test_acc']:.2f}",
         ],
         [
             "`configs/fast.yaml`",

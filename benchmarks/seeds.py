@@ -4,17 +4,20 @@
 
 Every run is the command line in a process of its own, below benchmarks/runs/NAME. A study that was
 killed goes on where it stopped when the same command is given again: finished seeds are kept and a
-broken one resumes from its last epoch. The result is benchmarks/results/NAME.json.
+broken one resumes from its last epoch. The result is benchmarks/results/NAME.json, and the plots of
+all studies are drawn anew.
 """
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import plots
 from record import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -44,6 +47,9 @@ def train(name: str, seed: int, config: str | None, threads: int) -> dict[str, f
                 check=True,
             )
         metrics = final_metrics(version)
+    header = re.search(r"([\d,]+) parameters, on", (folder / "log.txt").read_text())
+    assert header  # the first line of every fit
+    metrics["parameters"] = int(header[1].replace(",", ""))
     print(f"seed {seed}: {describe(metrics)}", flush=True)
     return {"seed": seed, **metrics}
 
@@ -61,9 +67,10 @@ def describe(run: dict[str, float]) -> str:
     reached = (
         f"reached in epoch {run['target_epoch']:.0f}" if "target_epoch" in run else "not reached"
     )
+    best = f"{100 * run['best_val_acc']:.2f} %" if "best_val_acc" in run else "none"
     return (
-        f"test {100 * run['test_acc']:.2f} %, best val {100 * run['best_val_acc']:.2f} %,"
-        f" target {reached}, {run['epochs']:.0f} epochs, {run['seconds']:.0f} s"
+        f"test {100 * run['test_acc']:.2f} %, best val {best}, target {reached},"
+        f" {run['epochs']:.0f} epochs, {run['seconds']:.0f} s"
     )
 
 
@@ -82,7 +89,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=40, help="seed; those below served to choose")
     parser.add_argument("--seeds", type=int, default=10, help="how many")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     args = parser.parse_args()
 
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -99,6 +106,7 @@ def main() -> None:
         f" deviation {statistics.stdev(accuracies):.3f}, lowest {min(accuracies):.2f} %"
     )
     save(args.name, {"runs": runs}, **vars(args))
+    plots.main()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class DigitClassifier(LightningModule):
         pct_start: Fraction of all steps in which the learning rate rises.
         div_factor: The rate starts at max_lr / div_factor ...
         final_div_factor: ... and ends at max_lr / div_factor / final_div_factor.
+        label_smoothing: Share of the target's probability that training spreads evenly over the ten
+            digits. The losses of validation and test are without it.
         average: Decay per step of the exponential moving average of the weights that is validated,
             tested and exported: 0.998 averages over about 500 steps; 0 uses the raw weights.
     """
@@ -50,6 +52,7 @@ class DigitClassifier(LightningModule):
         pct_start: float = 0.2,
         div_factor: float = 10,
         final_div_factor: float = 100,
+        label_smoothing: float = 0.0,
         average: float = 0.998,
     ) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class DigitClassifier(LightningModule):
             ("pct_start", pct_start, 0 < pct_start < 1, "between 0 and 1"),
             ("div_factor", div_factor, 1 <= div_factor < math.inf, "at least 1"),
             ("final_div_factor", final_div_factor, 1 <= final_div_factor < math.inf, "at least 1"),
+            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "from 0, below 1"),
             ("average", average, 0 <= average < 1, "at least 0 and below 1"),
         ):
             if not valid:
@@ -94,7 +98,8 @@ class DigitClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self.network(images)
-        loss = F.cross_entropy(logits, labels)
+        smoothing = self.hparams["label_smoothing"]
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         # Asking an accelerator for a number would make every step wait for it.
         asked = loss.device.type == "cpu" or batch_idx % 50 == 0
         if asked and not loss.isfinite():

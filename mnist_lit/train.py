@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -73,6 +73,18 @@ class SaveConfig(SaveConfigCallback):
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as partial:
                 self.parser.save(self.config, partial, skip_unset=False, multifile=False)
+
+
+class Header(Callback):
+    """Says what is trained and on what, once the processes have shared out the threads."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network: Any = pl_module.network
+        pl_module.print(
+            f"{type(network).__name__}, {network.parameter_count:,} parameters,"
+            f" on {describe_device(trainer)}",
+            flush=True,
+        )
 
 
 class DigitCLI(LightningCLI):
@@ -196,7 +208,7 @@ class DigitCLI(LightningCLI):
                 default_hp_metric=False,
             )
         self.pictures = Pictures()
-        ours = [EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
         callbacks = [*(trainer["callbacks"] or []), *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
@@ -214,12 +226,6 @@ class DigitCLI(LightningCLI):
 
     def before_fit(self) -> None:
         self.started = time.perf_counter()
-        if self.trainer.is_global_zero:
-            print(
-                f"DigitNet, {self.model.network.parameter_count:,} parameters,"
-                f" on {describe_device(self.trainer)}",
-                flush=True,
-            )
 
     def after_fit(self) -> None:
         trainer = self.trainer
@@ -236,7 +242,7 @@ class DigitCLI(LightningCLI):
         [test] = trainer.test(
             self.model,
             self.datamodule,
-            ckpt_path=self.best.best_model_path or None,
+            ckpt_path=self.checkpoint,
             verbose=False,
             weights_only=True,
         )
@@ -251,9 +257,13 @@ class DigitCLI(LightningCLI):
             )
             trainer.logger.finalize("success")  # writes it out: the test has closed the file
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The file that is tested: of the best epoch, or of the last if none was validated."""
+        return self.best.best_model_path or self.last.best_model_path or None
+
     def _summary(self, metrics: dict[str, float]) -> str:
         trainer, stop = self.trainer, self.config_init["fit"]["stop"]
-        saved = self.best.best_model_path or self.last.best_model_path
         validated, tested = (
             min(len(digits), int(sum(batches)) * self.datamodule.batch_size * trainer.world_size)
             for digits, batches in (
@@ -281,7 +291,7 @@ class DigitCLI(LightningCLI):
             "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
             f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
             "time": f"{metrics['seconds']:.0f} s",
-            "checkpoint": saved and relative(saved),
+            "checkpoint": self.checkpoint and relative(self.checkpoint),
         }
         if isinstance(trainer.logger, TensorBoardLogger):
             rows["curves"] = f"tensorboard --logdir {relative(trainer.logger.root_dir)}"

@@ -1,5 +1,6 @@
 """DigitClassifier: exact metrics, the schedule, the averaged weights, and its checkpoints."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,23 @@ def test_validates_the_moving_average_of_the_weights(digits: Digits, average: fl
     assert sum(p.numel() for p in module.parameters() if p.requires_grad) == 17_506
 
 
+def test_label_smoothing_is_of_training_alone(digits: Digits) -> None:
+    module = DigitClassifier(dropout=0, label_smoothing=0.2)
+    images, labels = digits.images[:20].float() / 255, digits.labels[:20]
+    with torch.no_grad():
+        log_probabilities = copy.deepcopy(module.network).train()(images).log_softmax(dim=1)
+    targets = 0.8 * F.one_hot(labels, 10) + 0.2 / 10
+    fit = trainer(max_epochs=1, log_every_n_steps=1, num_sanity_val_steps=0)
+    fit.fit(module, loader(digits, 20, 20), loader(digits, 20, 20))
+    metrics = fit.callback_metrics
+    expected = -(targets * log_probabilities).sum(dim=1).mean()
+    assert float(metrics["train/loss"]) == pytest.approx(float(expected), rel=1e-4)
+    module.eval()
+    with torch.no_grad():
+        plain = F.cross_entropy(module(images), labels)
+    assert float(metrics["val/loss"]) == pytest.approx(float(plain), rel=1e-4)
+
+
 def test_checkpoints_load_without_executing_code(digits: Digits, tmp_path: Path) -> None:
     module = DigitClassifier(narrow=4, wide=6)
     fit = trainer(max_epochs=1, log_every_n_steps=1, num_sanity_val_steps=0)
@@ -138,6 +156,7 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
         ("pct_start", 1),
         ("div_factor", 0.5),
         ("final_div_factor", float("inf")),
+        ("label_smoothing", 1),
         ("average", 1),
     ],
 )
