@@ -182,6 +182,15 @@ def epochs() -> str:
     return table("threads \\ batch | " + " | ".join(map(str, sizes)), rows)
 
 
+def processes() -> str:
+    study = load("processes")
+    rows = [
+        [name, f"{statistics.median(study['epoch_seconds'][name]):.1f}", f"{speedup:.2f}"]
+        for name, speedup in study["speedups"].items()
+    ]
+    return table("steps of 64 | seconds an epoch, validation included | speed-up", rows)
+
+
 def demo() -> str:
     study = load("demo")
     return (
@@ -199,6 +208,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "inference": inference,
     "step": step,
     "epochs": epochs,
+    "processes": processes,
     "reliability": reliability,
     "demo": demo,
 }

@@ -79,7 +79,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
         x = self.conv(x)
-        if self.training and self.dropout and x.device.type == "cpu":
+        if self.training and x.device.type == "cpu":
             return norm_relu_dropout(x, self.norm, self.dropout)
         return F.dropout(F.relu_(self.norm(x)), self.dropout, self.training)
 
@@ -92,8 +92,8 @@ def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
     with replacement. A Poisson process splits into independent ones, so each activation is hit
     Poisson(-ln(1 - p)) times independently of the others, and missed with probability 1 - p:
     dropout, exactly. Two more passes over the activations are saved: the factor 1 / (1 - p) goes
-    into BatchNorm's gain, which a ReLU lets through; and zeros set before the ReLU need no mask
-    for the way back, because its own gradient is zero there.
+    into BatchNorm's gain, which a ReLU lets through; and zeros need no mask for the way back,
+    because the ReLU's own gradient is zero there.
 
     Args:
         x: (B, C, H, W) on a CPU, what the convolution returned.
@@ -101,22 +101,86 @@ def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
         p: Probability of dropping an activation, below 1.
     """
     scale = 1 / (1 - p)
+    y: Tensor
+    y, mean, var = _NormReluDropout.apply(x, norm.weight * scale, norm.bias * scale, norm.eps, p)
+    number = x.numel() / x.shape[1]
     norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-    x = F.batch_norm(
-        x,
-        norm.running_mean,
-        norm.running_var,
-        norm.weight * scale,
-        norm.bias * scale,
-        training=True,
-        momentum=norm.momentum,  # type: ignore[arg-type]
-        eps=norm.eps,
-    )
-    expected_hits = torch.tensor(-x.numel() * math.log1p(-p))
-    hits = torch.randint(x.numel(), (int(torch.poisson(expected_hits)),))
-    # A view without a gap in whichever order the activations lie in memory; `detach`: see above.
-    x.detach().as_strided((x.numel(),), (1,)).index_fill_(0, hits, 0)
-    return F.relu_(x)
+    norm.running_mean.lerp_(mean, norm.momentum)  # type: ignore[union-attr, arg-type]
+    norm.running_var.lerp_(var * (number / (number - 1)), norm.momentum)  # type: ignore[union-attr, arg-type]
+    return y
+
+
+class _NormReluDropout(torch.autograd.Function):
+    """(B, C, H, W) -> the same normed, above zero and dropped; mean (C,); biased variance (C,).
+
+    BatchNorm's kernels add up rows of C numbers in a buffer for each thread. Rows as short as 18
+    numbers share cache lines, and two threads that write to one line take longer than one alone: up
+    to seven times as long. So the kernels are given rows of W * C numbers, and what they count for
+    each of those is put together for each channel.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, p: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        width, channels = x.shape[3], x.shape[1]
+        x = _rows(x)
+        zeros, ones = weight.new_zeros(width * channels), weight.new_ones(width * channels)
+        means, variances = torch.ops.aten.batch_norm_update_stats(x, zeros, ones, 0.0)
+        means, variances = means.view(width, channels), variances.view(width, channels)
+        mean = means.mean(dim=0)
+        var = (variances + (means - mean) ** 2).mean(dim=0)
+        y = _affine_norm(x, mean, var, weight, bias, eps)
+        expected_hits = torch.tensor(-y.numel() * math.log1p(-p))
+        hits = torch.randint(y.numel(), (int(torch.poisson(expected_hits)),))
+        y.as_strided((y.numel(),), (1,)).index_fill_(0, hits, 0)
+        y.relu_()
+        ctx.save_for_backward(x, y, weight, mean, var)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var)
+        return _images(y, channels), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, y, weight, mean, var = ctx.saved_tensors
+        channels = len(weight)
+        width, number = x.shape[1] // channels, x.numel() / channels
+        dy = torch.ops.aten.threshold_backward(_rows(dy), y, 0)  # of the ReLU
+        per_row = [tensor.repeat(width) for tensor in (weight, mean, var)]
+        # In evaluation mode, because in training it would subtract each row's own mean.
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, *per_row, None, None, False, ctx.eps, [True, True, True]
+        )
+        dweight, dbias = (sums.view(width, channels).sum(dim=0) for sums in (dweight, dbias))
+        # What is left of the gradient is linear in x: the shares of the batch's mean and variance.
+        deviation = (var + ctx.eps).rsqrt()
+        slope = -weight * deviation**2 * dweight / number
+        offset = -weight * deviation * dbias / number - slope * mean
+        zeros, ones = torch.zeros_like(mean), torch.ones_like(mean)
+        dx += _affine_norm(x, zeros, ones, slope, offset, eps=0.0)
+        return _images(dx, channels), dweight, dbias, None, None
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, W * C, H, 1), the same memory if that has the channels last."""
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(batch, height, 1, width * channels)
+    return rows.permute(0, 3, 1, 2)
+
+
+def _images(rows: Tensor, channels: int) -> Tensor:
+    """(B, W * C, H, 1) -> (B, C, H, W), the same memory."""
+    batch, _, height, _ = rows.shape
+    return rows.permute(0, 2, 3, 1).reshape(batch, height, -1, channels).permute(0, 3, 1, 2)
+
+
+def _affine_norm(
+    rows: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """(rows - mean) / sqrt(var + eps) * weight + bias for (B, W * C, H, 1) and tensors (C,)."""
+    width = rows.shape[1] // len(weight)
+    weight, bias, mean, var = (tensor.repeat(width) for tensor in (weight, bias, mean, var))
+    return torch.native_batch_norm(rows, weight, bias, mean, var, False, 0.0, eps)[0]
 
 
 def load_network(path: str | Path) -> DigitNet:
