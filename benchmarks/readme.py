@@ -79,7 +79,7 @@ def summary(study: dict[str, Any]) -> str:
 def recipes() -> str:
     """A row for every study of seeds."""
     rows = []
-    for name in ("default", "fast"):
+    for name in ("default", "best", "fast"):
         study = load(name)
         runs = study["runs"]
         command = f"`configs/{name}.yaml`" if study["how"]["config"] else "the default"

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,34 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
     for (name, alone), (other, together) in zip(*results, strict=True):
         assert name == other
         assert float(alone) == pytest.approx(float(together), rel=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="two processes meet over gloo")
+def test_torchrun_starts_the_processes_of_two_nodes(data_dir: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _, _, _, *command = ddp("fit", "--data.data_dir", data_dir, "--trainer.max_epochs", 1)
+    nodes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
+                *("--node_rank", str(rank), "--master_addr", "127.0.0.1"),
+                *("--master_port", str(port), "-m", "mnist_lit.train", *command),
+                *("--trainer.devices", "1", "--trainer.num_nodes", "2"),
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    first, second = (node.communicate(timeout=300)[0] for node in nodes)
+    assert [node.returncode for node in nodes] == [0, 0]
+    assert len(re.findall(r"^device .* x 2 processes", first, re.MULTILINE)) == 1
+    assert second == ""
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
 
 
 @contextmanager

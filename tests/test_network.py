@@ -114,15 +114,25 @@ def test_dropout_is_independent_between_positions_and_calls() -> None:
     assert calls[0].sum(1).var().item() == pytest.approx(4 * 0.3 * 0.7, rel=0.15)
 
 
-def test_dropout_keeps_values_and_gradients_of_the_stock_layers() -> None:
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(16, 3, 8, 8), (5, 18, 7, 4), (1, 10, 1, 2), (40, 1, 3, 3)])
+@pytest.mark.parametrize("p", [0, 0.25])
+def test_a_norm_with_dropout_has_the_values_and_gradients_of_the_stock_layers(
+    p: float, shape: tuple[int, ...], layout: torch.memory_format
+) -> None:
     torch.manual_seed(0)
-    ours, stock = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
-    x = torch.randn(16, 3, 8, 8, requires_grad=True)
-    y = norm_relu_dropout(x, ours, 0.25)
+    ours, stock = nn.BatchNorm2d(shape[1]), nn.BatchNorm2d(shape[1])
+    for norm in (ours, stock):
+        norm.weight.data = torch.linspace(-1, 2, shape[1])
+        norm.bias.data = torch.linspace(1, -0.5, shape[1])
+    x = torch.randn(shape).mul_(2).add_(3).to(memory_format=layout).requires_grad_()
+    y = norm_relu_dropout(x, ours, p)
     # Stock layers, with the positions that were dropped here as their mask.
     before = F.relu(stock(x))
-    mask = torch.where((y == 0) & (before > 0), 0.0, 1 / 0.75)
-    assert 0.2 < (mask == 0).float().mean() / (before > 0).float().mean() < 0.3
+    mask = torch.where((y == 0) & (before > 0), 0.0, 1 / (1 - p))
+    if before.numel() > 1000:
+        dropped = (mask == 0).float().mean() / (before > 0).float().mean()
+        assert dropped == pytest.approx(p, abs=0.05)
     expected = before * mask
     torch.testing.assert_close(y, expected)
     weights = torch.randn_like(y)
@@ -130,6 +140,18 @@ def test_dropout_keeps_values_and_gradients_of_the_stock_layers() -> None:
     want = torch.autograd.grad((expected * weights).sum(), [x, stock.weight, stock.bias])
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.state_dict(), stock.state_dict())
+
+
+def test_a_norm_computes_in_float32_whatever_its_input() -> None:
+    torch.manual_seed(0)
+    ours, stock = nn.BatchNorm2d(18), nn.BatchNorm2d(18)
+    x = torch.randn(16, 18, 14, 14).add_(3).to(torch.bfloat16, memory_format=torch.channels_last)
+    y = norm_relu_dropout(x, ours, 0)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, F.relu(stock(x)), rtol=0.01, atol=0.01)
+    # Sums of bfloat16 numbers in bfloat16 would be off by a hundredth.
+    torch.testing.assert_close(ours.running_mean, stock.running_mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.running_var, stock.running_var, rtol=1e-4, atol=1e-4)
 
 
 def test_a_block_drops_in_training_only() -> None:
