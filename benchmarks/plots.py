@@ -61,7 +61,10 @@ def draw_seeds() -> Figure:
 
 
 def draw_parameters() -> Figure:
-    """Accuracy against parameters: our means with their seeds' spread, others' single runs."""
+    """Accuracy against parameters: our means with their seeds' spread, others' single runs.
+
+    Recipes with the same number of parameters stand side by side.
+    """
     figure, axes = one_plot((7, 4))
     for i, (parameters, best, last) in enumerate(REFERENCES):
         axes.plot([parameters] * 2, [last, best], color="0.6", linewidth=1, zorder=1)
@@ -71,21 +74,25 @@ def draw_parameters() -> Figure:
     axes.annotate(
         "mean of 1,500", (326_000, 99.641), (-6, 8), textcoords="offset points", ha="right"
     )
+    drawn: list[int] = []
     for label, study in studies().items():
         values, parameters = accuracies(study), study["runs"][0]["parameters"]
+        drawn.append(parameters)
+        place = parameters * 1.12 ** (
+            drawn.count(parameters) - 1
+        )  # beside, not on top of each other
         mean = statistics.mean(values)
         spread = [[mean - min(values)], [max(values) - mean]]
-        first = label == next(iter(studies()))
         axes.errorbar(
-            parameters,
+            place,
             mean,
             yerr=spread,
             fmt="o",
             color="tab:blue",
             capsize=3,
-            label="ours: mean, lowest and highest of its seeds" if first else None,
+            label="ours: mean, lowest and highest of its seeds" if len(drawn) == 1 else None,
         )
-        axes.annotate(label, (parameters, mean), (7, -3), textcoords="offset points")
+        axes.annotate(label, (place, mean), (4, 3), textcoords="offset points")
     axes.axhline(99.4, color="tab:red", linewidth=0.8, zorder=0)
     axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %")
     axes.legend(loc="lower right", fontsize=8)

@@ -48,23 +48,28 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         matrices, vectors = self.param_groups
-        for parameter in matrices["params"]:
-            self._move_matrix(parameter, matrices["lr"], matrices["momentum"])
+        self._move_matrices(matrices["params"], matrices["lr"], matrices["momentum"])
         for parameter in vectors["params"]:
             self._move_vector(parameter, vectors["lr"], vectors["betas"], vectors["eps"])
         return loss
 
-    def _move_matrix(self, parameter: Tensor, lr: float, momentum: float) -> None:
-        if parameter.grad is None:
-            return
-        state = self.state[parameter]
-        if not state:
-            state["average"] = torch.zeros_like(parameter)
-        average = state["average"].lerp_(parameter.grad, 1 - momentum)
-        update = parameter.grad.lerp(average, momentum).flatten(1)
-        rows, columns = update.shape
-        direction = orthogonalize(update).view(parameter.shape)
-        parameter.sub_(direction, alpha=lr * max(1, rows / columns) ** 0.5)
+    def _move_matrices(self, parameters: list[Tensor], lr: float, momentum: float) -> None:
+        updates = dict[tuple[int, ...], list[tuple[Tensor, Tensor]]]()  # of each shape
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["average"] = torch.zeros_like(parameter)
+            average = state["average"].lerp_(parameter.grad, 1 - momentum)
+            update = parameter.grad.lerp(average, momentum).flatten(1)
+            updates.setdefault(tuple(update.shape), []).append((parameter, update))
+        for (rows, columns), pairs in updates.items():
+            # Together: one by one, small matrices take more time to call than to multiply.
+            directions = orthogonalize(torch.stack([update for _, update in pairs]))
+            for (parameter, _), direction in zip(pairs, directions, strict=True):
+                step = lr * max(1, rows / columns) ** 0.5
+                parameter.sub_(direction.view(parameter.shape), alpha=step)
 
     def _move_vector(
         self, parameter: Tensor, lr: float, betas: tuple[float, float], eps: float
@@ -84,15 +89,16 @@ class Muon(torch.optim.Optimizer):
         parameter.addcdiv_(average, square.sqrt_().add_(eps), value=-lr)
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """(M, N) -> about the nearest matrix whose singular values are all 1.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(..., M, N) -> about the nearest matrices whose singular values are all 1.
 
     Five steps of Jordan's quintic Newton-Schulz iteration, which brings singular values between
     0.7 and 1.2, quickly rather than exactly; those far below the largest stay smaller.
     """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x if wide is matrix else x.T
+    return x.mT if tall else x

@@ -23,6 +23,27 @@ def test_singular_values_come_close_to_1(shape: tuple[int, int]) -> None:
     assert cosine > 0.97
 
 
+def test_a_stack_is_orthogonalized_one_by_one() -> None:
+    torch.manual_seed(0)
+    stack = torch.randn(3, 18, 32) * torch.tensor([1e-3, 1, 1e3]).view(3, 1, 1)
+    torch.testing.assert_close(orthogonalize(stack), torch.stack([*map(orthogonalize, stack)]))
+
+
+def test_matrices_of_one_shape_do_not_mix() -> None:
+    torch.manual_seed(0)
+    gradients = [torch.randn(4, 3, 3, 3) for _ in range(3)]
+
+    def moved(together: bool) -> list[torch.Tensor]:
+        weights: list[torch.Tensor] = [torch.zeros_like(gradient) for gradient in gradients]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient.clone()
+        for group in [weights] if together else [[weight] for weight in weights]:
+            Muon(group, lr=0.1, adam_lr=0.1).step()
+        return weights
+
+    torch.testing.assert_close(moved(together=True), moved(together=False))
+
+
 def test_no_gradient_no_move() -> None:
     network = DigitNet()
     before = [parameter.clone() for parameter in network.parameters()]
