@@ -7,12 +7,12 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnist_lit.network import DigitNet
+    from mnist_lit.network import Network
 
 __version__ = "0.1.0"
 
 
-def load_pretrained() -> "DigitNet":
+def load_pretrained() -> "Network":
     """The trained DigitNet that comes with the package, in evaluation mode, on the CPU.
 
     It takes (B, 1, 28, 28) in [0, 1], white digits on black, and returns (B, 10) logits.

@@ -138,10 +138,10 @@ def saved_settings(path: str) -> dict[str, Any]:
     try:
         checkpoint = load_safely(path)
         network = network_from(checkpoint)
-        sizes = network.input.conv.out_channels, network.conv1.conv.out_channels
-        settings: dict[str, Any] = checkpoint["hyper_parameters"]
-        if (settings["narrow"], settings["wide"]) != sizes:
-            raise ValueError("its narrow and wide contradict its weights")
+        settings: dict[str, Any] = {"network": "DigitNet", **checkpoint["hyper_parameters"]}
+        for name, value in {"network": type(network).__name__, **network.sizes}.items():
+            if settings[name] != value:
+                raise ValueError(f"its {name} contradicts its weights")
         if not all(isinstance(value, int | float | str | None) for value in settings.values()):
             raise ValueError("its settings are neither numbers nor words")
     except (AttributeError, KeyError, TypeError) as error:

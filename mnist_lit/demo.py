@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
-from mnist_lit.network import DigitNet, load_network
+from mnist_lit.network import Network, load_network
 from mnist_lit.predict import Reading, UnreadableImageError, classify, explain, open_image, prepare
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
@@ -37,7 +37,7 @@ HEADERS = {
 }
 
 
-def make_app(network: DigitNet) -> Starlette:
+def make_app(network: Network) -> Starlette:
     page = (FILES / "demo.html").read_text("utf-8")
     page = page.replace("PARAMETERS", f"{network.parameter_count:,}")
     digits, _ = test_digits()

@@ -20,7 +20,7 @@ from torch import Tensor
 from mnist_lit import __version__, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.files import written_whole
-from mnist_lit.network import DigitNet, load_network
+from mnist_lit.network import Network, load_network
 
 TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
 DESCRIPTION = (
@@ -37,7 +37,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def export_onnx(network: DigitNet, path: Path) -> None:
+def export_onnx(network: Network, path: Path) -> None:
     import onnx
 
     with quiet():
@@ -76,7 +76,7 @@ def run_onnx(path: Path, images: Tensor) -> Tensor:
     return torch.from_numpy(logits)
 
 
-def export_pt2(network: DigitNet, path: Path) -> None:
+def export_pt2(network: Network, path: Path) -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(network, (example(),), dynamic_shapes=({0: batch},))
     for node in program.graph.nodes:
@@ -93,7 +93,7 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
     return logits
 
 
-def export_pt(network: DigitNet, path: Path) -> None:
+def export_pt(network: Network, path: Path) -> None:
     content = io.BytesIO()
     torch.save(network.state_dict(), content)
     path.write_bytes(content.getvalue())
@@ -115,7 +115,7 @@ def example() -> Tensor:
     return torch.rand(2, 1, 28, 28)  # two: a batch of one would be taken for a fixed size
 
 
-def export(network: DigitNet, kind: str, output: Path) -> float:
+def export(network: Network, kind: str, output: Path) -> float:
     """Write `network` to `output` as a `kind` of FORMATS -> largest difference of a logit.
 
     Raises:

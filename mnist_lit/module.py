@@ -1,4 +1,4 @@
-"""DigitClassifier: DigitNet with its loss, metrics, Adam, OneCycleLR and averaged weights."""
+"""DigitClassifier: a network with its loss, metrics, Adam, OneCycleLR and averaged weights."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,20 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.muon import Muon
-from mnist_lit.network import DigitNet
+from mnist_lit.network import DigitNet, TinyNet
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) in [0, 1], labels (B,) int64
 CLASSES = 10
 
 
 class DigitClassifier(LightningModule):
-    """Trains a DigitNet; validates and tests an average of its weights over the last steps.
+    """Trains a network; validates and tests an average of its weights over the last steps.
 
     Args:
-        narrow: Channels of the network's input block and 1x1 transitions.
-        wide: Channels of the network's 3x3 convolutions.
+        network: DigitNet, or TinyNet, which has its parameters where images are small.
+        narrow: Channels of DigitNet's input block and 1x1 transitions, or of TinyNet's first two
+            convolutions; its others have twice and four times as many.
+        wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
         optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
@@ -42,6 +44,7 @@ class DigitClassifier(LightningModule):
 
     def __init__(
         self,
+        network: Literal["DigitNet", "TinyNet"] = "DigitNet",
         narrow: int = 18,
         wide: int = 32,
         dropout: float = 0.008,
@@ -72,7 +75,9 @@ class DigitClassifier(LightningModule):
             if not valid:
                 raise ValueError(f"--model.{name} must be {expected}, not {value}")
         self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
-        self.network = DigitNet(narrow, wide, dropout)
+        self.network = (
+            DigitNet(narrow, wide, dropout) if network == "DigitNet" else TinyNet(narrow, dropout)
+        )
         self.averaged = AveragedModel(
             self.network, multi_avg_fn=self._move_average, use_buffers=True
         ).requires_grad_(False)

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from mnist_lit import load_pretrained
 from mnist_lit.files import written_whole
-from mnist_lit.network import DigitNet, load_network
+from mnist_lit.network import Network, load_network
 
 Array = npt.NDArray[np.float32]
 
@@ -63,7 +63,7 @@ class Reading(NamedTuple):
         return sorted(enumerate(self.probabilities), key=lambda pair: -pair[1])[:number]
 
 
-def read_digits(network: DigitNet, files: Iterable[Any]) -> Iterator[Reading | Exception]:
+def read_digits(network: Network, files: Iterable[Any]) -> Iterator[Reading | Exception]:
     """Image files (paths or binary file objects) -> what each shows, in their order, in batches.
 
     A file that cannot be read gives its UnreadableImageError or OSError instead of a Reading.
@@ -79,7 +79,7 @@ def read_digits(network: DigitNet, files: Iterable[Any]) -> Iterator[Reading | E
                 yield next(readings) if isinstance(item, np.ndarray) else item
 
 
-def classify(network: DigitNet, images: list[Array]) -> list[Reading]:
+def classify(network: Network, images: list[Array]) -> list[Reading]:
     """Prepared images (28, 28) -> what the network reads in each."""
     if not images:
         return []

@@ -140,8 +140,12 @@ def a_checkpoint() -> dict[str, Any]:
     return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
 
 
-def test_settings_come_from_the_checkpoint(tmp_path: Path) -> None:
-    torch.save(a_checkpoint(), tmp_path / "x.ckpt")
+@pytest.mark.parametrize("since", ["today", "when there was no other network"])
+def test_settings_come_from_the_checkpoint(since: str, tmp_path: Path) -> None:
+    checkpoint = a_checkpoint()
+    if since != "today":
+        del checkpoint["hyper_parameters"]["network"]
+    torch.save(checkpoint, tmp_path / "x.ckpt")
     settings = saved_settings(str(tmp_path / "x.ckpt"))
     assert (settings["narrow"], settings["wide"], settings["max_lr"]) == (2, 3, 0.5)
 
@@ -152,7 +156,11 @@ def test_settings_come_from_the_checkpoint(tmp_path: Path) -> None:
         (lambda saved: saved.pop("hyper_parameters"), "weights alone"),
         (lambda saved: saved.update(hyper_parameters=[]), "weights alone"),
         (lambda saved: saved["hyper_parameters"].pop("wide"), "weights alone"),
-        (lambda saved: saved["hyper_parameters"].update(wide=10**9), "contradict its weights"),
+        (lambda saved: saved["hyper_parameters"].update(wide=10**9), "its wide contradicts"),
+        (
+            lambda saved: saved["hyper_parameters"].update(network="TinyNet"),
+            "its network contradicts",
+        ),
         (lambda saved: saved.pop("state_dict"), "not the weights of a DigitNet"),
         (lambda saved: saved["hyper_parameters"].update(max_lr=[[1] * 9] * 9), "nor words"),
         (lambda saved: saved.update(state_dict=7), "not the weights of a DigitNet"),

@@ -16,11 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mnist_lit.network import ConvBlock, DigitNet, load_network, norm_relu_dropout
+from mnist_lit.network import (
+    ConvBlock,
+    DigitNet,
+    Network,
+    TinyNet,
+    load_network,
+    norm_relu_dropout,
+)
 
 
-def test_default_has_17506_parameters() -> None:
+def test_defaults_have_17506_and_4782_parameters() -> None:
     assert DigitNet().parameter_count == 17_506
+    assert TinyNet().parameter_count == 4_782
 
 
 def test_convolutions_are_those_of_the_layout() -> None:
@@ -48,9 +56,20 @@ def test_widths_and_dropout_are_arguments() -> None:
     assert dropout == [0.5, 0.5, 0, 0.5, 0, 0.5, 0]
 
 
+def test_tiny_convolutions_are_two_of_each_size() -> None:
+    net, sizes = TinyNet(narrow=3, dropout=0.5), []
+    for block in net.modules():
+        if isinstance(block, ConvBlock):
+            assert block.dropout == 0.5
+            block.conv.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
+    net(torch.rand(2, 1, 28, 28))
+    assert sizes == [(3, 28, 28)] * 2 + [(6, 14, 14)] * 2 + [(12, 7, 7)] * 2
+
+
+@pytest.mark.parametrize("kind", [DigitNet, TinyNet])
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (28, 28), (64, 40)])
-def test_any_image_size_from_8_up(size: tuple[int, int]) -> None:
-    assert DigitNet().eval()(torch.rand(3, 1, *size)).shape == (3, 10)
+def test_any_image_size_from_8_up(size: tuple[int, int], kind: type[Network]) -> None:
+    assert kind().eval()(torch.rand(3, 1, *size)).shape == (3, 10)
 
 
 def test_logits_are_means_of_non_negative_evidence() -> None:
@@ -66,10 +85,12 @@ def test_skip_connection_carries_the_input_block() -> None:
     assert not torch.allclose(a, b)
 
 
-def test_normalises_inside() -> None:
-    net = DigitNet().eval()
+@pytest.mark.parametrize("kind", [DigitNet, TinyNet])
+def test_normalises_inside(kind: type[Network]) -> None:
+    net = kind().eval()
     seen: list[torch.Tensor] = []
-    net.input.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     net(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8))
     assert seen[0][0, 0, 0, 0].item() == pytest.approx(-0.1307 / 0.3081)
     assert seen[0][1, 0, 0, 0].item() == pytest.approx((1 - 0.1307) / 0.3081)
@@ -192,10 +213,12 @@ def test_any_images_give_finite_logits(
         torch.testing.assert_close(network(image[None])[0], alone, rtol=1e-3, atol=1e-3)
 
 
-def test_load_network_takes_the_sizes_from_the_weights(tmp_path: Path) -> None:
-    saved = DigitNet(narrow=5, wide=7)
+@pytest.mark.parametrize("saved", [DigitNet(narrow=5, wide=7), TinyNet(narrow=3)])
+def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_path: Path) -> None:
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
     loaded = load_network(tmp_path / "weights.pt")
+    assert type(loaded) is type(saved)
+    assert loaded.sizes == saved.sizes
     assert not loaded.training
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(loaded(images), saved.eval()(images))
@@ -249,7 +272,7 @@ def test_load_network_loads_what_it_has_measured(tmp_path: Path) -> None:
     path.write_bytes(hidden + hidden_directory + shown + bytes(moved) + end)
     loaded_by_torch = torch.load(path, weights_only=True)
     assert loaded_by_torch["input.conv.weight"].shape[0] == 8
-    assert load_network(path).input.conv.out_channels == 2
+    assert load_network(path).sizes["narrow"] == 2
 
 
 def test_load_network_takes_the_average_from_a_checkpoint(tmp_path: Path) -> None:
