@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plots import STUDIES
 from seeds import mean_with_interval
 
 HERE = Path(__file__).parent
@@ -79,7 +80,9 @@ def summary(study: dict[str, Any]) -> str:
 def recipes() -> str:
     """A row for every study of seeds."""
     rows = []
-    for name in ("default", "best", "fast"):
+    for name in STUDIES:
+        if not (HERE / "results" / f"{name}.json").exists():
+            continue
         study = load(name)
         runs = study["runs"]
         command = f"`configs/{name}.yaml`" if study["how"]["config"] else "the default"
@@ -89,13 +92,15 @@ def recipes() -> str:
         rows.append(
             [
                 command,
+                f"{runs[0]['parameters']:,}",
                 epochs[0] if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
                 f"{len(runs)}",
                 f"**{mean:.2f} ± {half:.2f}**",
                 f"{min(accuracies):.2f} to {max(accuracies):.2f}",
             ]
         )
-    return table("recipe | epochs | seeds | mean test accuracy, % | lowest to highest, %", rows)
+    header = "recipe | parameters | epochs | seeds | mean test accuracy, % | lowest to highest, %"
+    return table(header, rows)
 
 
 def time_to_accuracy() -> str:

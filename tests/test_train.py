@@ -16,6 +16,7 @@ import yaml
 from conftest import Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_lit.network import TinyNet, load_network
 from mnist_lit.train import main, wilson_interval
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -96,6 +97,22 @@ def test_a_fit_on_all_digits_looks_at_the_test_set_once(data_dir: Path, tmp_path
     [checkpoint] = re.findall(r"^checkpoint +(\S+)$", done.stdout, re.MULTILINE)
     assert Path(checkpoint).name == "last.ckpt"
     assert (tmp_path / checkpoint).is_file()
+
+
+def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    data = ["--data.data_dir", data_dir]
+    done = run(tmp_path, *DEBUG, *data, "--model.network", "TinyNet", "--model.narrow", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"TinyNet, {TinyNet(2).parameter_count:,} parameters, on ")
+    [accuracy] = re.findall(r"^test +(\S+) %", done.stdout, re.MULTILINE)
+    again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
+    changed = "--model.network TinyNet (not DigitNet), --model.narrow 2 (not 18)"
+    assert again.stderr == f"used as in the checkpoint: {changed}\n"
+    assert f"  {accuracy} %" in again.stdout
+    [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
+    assert load_network(best).sizes == {"narrow": 2}
 
 
 def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:
