@@ -175,7 +175,7 @@ def step() -> str:
     rows = [[name, f"{milliseconds[name]:.2f} ms"] for name in (*names, "Trainer step")]
     rows += [[name, f"{100 * value:.1f} %"] for name, value in ratios.items()]
     header = f"batch of {how['batch_size']}, {how['threads']} threads, {how['precision']} | "
-    return table(header, rows)
+    return f"{table(header, rows)}\n\nCommit {how['commit']}."
 
 
 def epochs() -> str:
