@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 
 class Muon(torch.optim.Optimizer):
@@ -49,8 +50,7 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         matrices, vectors = self.param_groups
         self._move_matrices(matrices["params"], matrices["lr"], matrices["momentum"])
-        for parameter in vectors["params"]:
-            self._move_vector(parameter, vectors["lr"], vectors["betas"], vectors["eps"])
+        self._move_vectors(vectors["params"], vectors["lr"], vectors["betas"], vectors["eps"])
         return loss
 
     def _move_matrices(self, parameters: list[Tensor], lr: float, momentum: float) -> None:
@@ -71,26 +71,38 @@ class Muon(torch.optim.Optimizer):
                 step = lr * max(1, rows / columns) ** 0.5
                 parameter.sub_(direction.view(parameter.shape), alpha=step)
 
-    def _move_vector(
-        self, parameter: Tensor, lr: float, betas: tuple[float, float], eps: float
+    def _move_vectors(
+        self, parameters: list[Tensor], lr: float, betas: tuple[float, float], eps: float
     ) -> None:
-        if parameter.grad is None:
-            return
-        beta1, beta2 = betas
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            state["average"] = torch.zeros_like(parameter)
-            state["square"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        step = float(state["step"])
-        average = state["average"].lerp_(parameter.grad, 1 - beta1) / (1 - beta1**step)
-        square = state["square"].lerp_(parameter.grad**2, 1 - beta2) / (1 - beta2**step)
-        parameter.addcdiv_(average, square.sqrt_().add_(eps), value=-lr)
+        parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "average": torch.zeros_like(parameter),
+                    "square": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        adam(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["average"] for state in states],
+            [state["square"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,  # in one call
+            amsgrad=False,
+            beta1=betas[0],
+            beta2=betas[1],
+            lr=lr,
+            weight_decay=0.0,
+            eps=eps,
+            maximize=False,
+        )
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """(..., M, N) -> about the nearest matrices whose singular values are all 1.
+    """(B, M, N) -> about the nearest matrices whose singular values are all 1.
 
     Five steps of Jordan's quintic Newton-Schulz iteration, which brings singular values between
     0.7 and 1.2, quickly rather than exactly; those far below the largest stay smaller.
@@ -100,5 +112,6 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
     return x.mT if tall else x
