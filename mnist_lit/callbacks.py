@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
+from torchvision.io import ImageReadMode, read_image
 from torchvision.utils import make_grid
 
 BINS = 15  # of the reliability diagram
@@ -316,7 +317,8 @@ class Pictures(Callback):
             except OSError:
                 path.unlink(missing_ok=True)  # what there is of it
                 raise
-            trainer.logger.experiment.add_figure(f"test/{name}", figure, trainer.global_step)
+            drawn = read_image(str(path), ImageReadMode.RGB)
+            trainer.logger.experiment.add_image(f"test/{name}", drawn, trainer.global_step)
 
     def test_table(self) -> str:
         """How many of each digit were read, and the expected calibration error, as text."""
@@ -369,15 +371,17 @@ def draw_confusion(confusion: Tensor) -> Figure:
 
 def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
     """Images (28, 28) with their true and predicted digit -> a labelled grid."""
-    columns = 8
+    columns, tile = 8, 32  # pixels from one image to the next
     rows = max(1, math.ceil(len(misread) / columns))
     figure = Figure(figsize=(columns * 0.8, rows * 1.1 + 0.4), layout="constrained")
     figure.suptitle("true digit → what the network read")
-    for position, (image, true, predicted) in enumerate(misread, start=1):
-        axes = figure.add_subplot(rows, columns, position)
-        axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1)
-        axes.set_title(f"{true} → {predicted}")
-        axes.axis("off")
+    axes = figure.add_subplot()  # of its own for each image, they would take seconds to lay out
+    for position, (image, true, predicted) in enumerate(misread):
+        x, y = position % columns * tile, position // columns * (tile + 12)
+        axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 28, y + 28, y))
+        axes.text(x + 14, y - 2, f"{true} → {predicted}", ha="center")
+    axes.set(xlim=(0, columns * tile), ylim=(rows * (tile + 12) - 12, -12))
+    axes.axis("off")
     return figure
 
 

@@ -147,8 +147,12 @@ def test_confusion_figure_shows_every_count() -> None:
 
 
 def test_misread_figure_names_true_and_predicted_digit() -> None:
-    figure = draw_misread([(torch.rand(28, 28), 4, 9)] * 10)
-    assert [axes.get_title() for axes in figure.axes] == ["4 → 9"] * 10
+    [axes] = draw_misread([(torch.rand(28, 28), true, 9) for true in range(9)]).axes
+    assert [text.get_text() for text in axes.texts] == [f"{true} → 9" for true in range(9)]
+    assert len(axes.images) == 9
+    boxes = [tuple(image.get_extent()) for image in axes.images]
+    assert len(set(boxes)) == 9
+    assert {right - left for left, right, _, _ in boxes} == {28}
 
 
 def test_test_table_counts_each_digit() -> None:

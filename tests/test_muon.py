@@ -26,7 +26,9 @@ def test_singular_values_come_close_to_1(shape: tuple[int, int]) -> None:
 def test_a_stack_is_orthogonalized_one_by_one() -> None:
     torch.manual_seed(0)
     stack = torch.randn(3, 18, 32) * torch.tensor([1e-3, 1, 1e3]).view(3, 1, 1)
-    torch.testing.assert_close(orthogonalize(stack), torch.cat([*map(orthogonalize, stack.split(1))]))
+    torch.testing.assert_close(
+        orthogonalize(stack), torch.cat([*map(orthogonalize, stack.split(1))])
+    )
 
 
 def test_matrices_of_one_shape_do_not_mix() -> None:
