@@ -121,7 +121,7 @@ def time_to_accuracy() -> str:
             f"{fast[0]['epochs']}",
             f"{statistics.mean(run['epoch_seconds'] for run in fast):.0f}",
             f"{seconds:.0f}",
-            " and ".join(f"{100 * run['test_acc']:.2f}" for run in fast),
+            ", ".join(f"{100 * run['test_acc']:.2f}" for run in fast),
         ],
     ]
     header = "program | epochs | seconds an epoch | seconds in all | test accuracy, %"

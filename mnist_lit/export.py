@@ -24,8 +24,8 @@ from mnist_lit.network import Network, load_network
 
 TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
 DESCRIPTION = (
-    "DigitNet reads one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black"
-    " as in MNIST; logits: (B, 10) float32, the largest is the digit's."
+    "reads one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black as in"
+    " MNIST; logits: (B, 10) float32, the largest is the digit's."
 )
 
 
@@ -55,7 +55,7 @@ def export_onnx(network: Network, path: Path) -> None:
     for node in model.graph.node:
         node.ClearField("metadata_props")  # paths of the exporting machine
     model.producer_name, model.producer_version = "mnist_lit", __version__
-    model.doc_string = DESCRIPTION
+    model.doc_string = f"{type(network).__name__} {DESCRIPTION}"
     onnx.helper.set_model_props(
         model,
         {

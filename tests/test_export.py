@@ -29,6 +29,7 @@ def test_onnx_is_small_and_says_what_it_is(onnx_file: Path) -> None:
     model = onnx.load(onnx_file)
     assert model.producer_name == "mnist_lit"
     assert "[0, 1]" in model.doc_string
+    assert model.doc_string.startswith("DigitNet reads one handwritten digit")
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties["parameters"] == "17506"
     assert str(Path(__file__).parent.parent).encode() not in onnx_file.read_bytes()
