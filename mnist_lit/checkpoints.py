@@ -138,7 +138,8 @@ def saved_settings(path: str) -> dict[str, Any]:
     try:
         checkpoint = load_safely(path)
         network = network_from(checkpoint)
-        settings: dict[str, Any] = {"network": "DigitNet", **checkpoint["hyper_parameters"]}
+        older: dict[str, Any] = {"network": "DigitNet", "margin": 0}  # than these settings
+        settings = older | checkpoint["hyper_parameters"]
         for name, value in {"network": type(network).__name__, **network.sizes}.items():
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")

@@ -1,7 +1,7 @@
 """A trained DigitNet as one file for other programs: `python -m mnist_lit.export --output FILE`.
 
 Three formats: `onnx` for ONNX Runtime and its like, `pt2` for `torch.export.load`, and `pt`, the
-bare weights that `mnist_lit.network.load_network` reads. Normalisation is inside, the batch size is
+weights for `mnist_lit.network.load_network`. Normalisation is inside, the batch size is
 free, the input `images` is (B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file
 appears under its name only after it has agreed with PyTorch on MNIST's whole test set.
 """
@@ -95,7 +95,8 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
 
 def export_pt(network: Network, path: Path) -> None:
     content = io.BytesIO()
-    torch.save(network.state_dict(), content)
+    # As in a checkpoint, because the weights do not tell the margin.
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.sizes}, content)
     path.write_bytes(content.getvalue())
 
 

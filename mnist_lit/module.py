@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.muon import Muon
-from mnist_lit.network import DigitNet, TinyNet
+from mnist_lit.network import MAX_MARGIN, DigitNet, TinyNet
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) in [0, 1], labels (B,) int64
 CLASSES = 10
@@ -29,6 +29,8 @@ class DigitClassifier(LightningModule):
             convolutions; its others have twice and four times as many.
         wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
+        margin: Pixels that the network leaves out at each edge of an image; in training they would
+            take time. MNIST's digits are 20 pixels large, around their centre of mass.
         optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
         muon_lr: Muon's, at the same time.
@@ -48,6 +50,7 @@ class DigitClassifier(LightningModule):
         narrow: int = 18,
         wide: int = 32,
         dropout: float = 0.008,
+        margin: int = 0,
         optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
         muon_lr: float = 0.03,
@@ -63,6 +66,7 @@ class DigitClassifier(LightningModule):
             ("narrow", narrow, narrow >= 1, "at least 1"),
             ("wide", wide, wide >= 1, "at least 1"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
+            ("margin", margin, 0 <= margin <= MAX_MARGIN, f"from 0 to {MAX_MARGIN}"),
             ("max_lr", max_lr, 0 < max_lr < math.inf, "above 0"),
             ("muon_lr", muon_lr, 0 < muon_lr < math.inf, "above 0"),
             ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
@@ -76,7 +80,9 @@ class DigitClassifier(LightningModule):
                 raise ValueError(f"--model.{name} must be {expected}, not {value}")
         self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
         self.network = (
-            DigitNet(narrow, wide, dropout) if network == "DigitNet" else TinyNet(narrow, dropout)
+            DigitNet(narrow, wide, dropout, margin)
+            if network == "DigitNet"
+            else TinyNet(narrow, dropout, margin)
         )
         self.averaged = AveragedModel(
             self.network, multi_avg_fn=self._move_average, use_buffers=True

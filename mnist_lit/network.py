@@ -20,17 +20,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MAX_BYTES = 100_000_000  # of a file of weights; a checkpoint of a fit has half a million
+MAX_MARGIN = 10  # leaves 8 x 8 pixels of 28 x 28
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 
 
 class Network(nn.Module):
-    """What reads digits: (B, 1, H, W) in [0, 1] -> (B, 10) logits."""
+    """What reads digits: (B, 1, H, W) in [0, 1] -> (B, 10) logits.
 
-    sizes: dict[str, int]  # its arguments, as far as its weights tell them
+    Args:
+        margin: Pixels that are left out at each edge of an image.
+        channels: The arguments that its weights' shapes tell.
+    """
+
+    def __init__(self, margin: int = 0, **channels: int) -> None:
+        super().__init__()
+        self.margin = margin
+        self.sizes = {**channels, "margin": margin}
 
     @property
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) in [0, 1] -> without the margin, of mean 0 and deviation 1 on MNIST."""
+        if self.margin:
+            inside = slice(self.margin, -self.margin)
+            images = images[:, :, inside, inside]
+        return (images - MNIST_MEAN) / MNIST_STD
 
 
 class DigitNet(Network):
@@ -40,11 +56,13 @@ class DigitNet(Network):
         narrow: Channels of the input block and of the 1x1 transitions.
         wide: Channels of the 3x3 convolutions.
         dropout: Probability with which each activation of a 3x3 block is dropped in training.
+        margin: Pixels that are left out at each edge of an image.
     """
 
-    def __init__(self, narrow: int = 18, wide: int = 32, dropout: float = 0.008) -> None:
-        super().__init__()
-        self.sizes = {"narrow": narrow, "wide": wide}
+    def __init__(
+        self, narrow: int = 18, wide: int = 32, dropout: float = 0.008, margin: int = 0
+    ) -> None:
+        super().__init__(margin, narrow=narrow, wide=wide)
         self.input = ConvBlock(1, narrow, kernel_size=3, dropout=dropout)
         self.conv1 = ConvBlock(narrow, wide, kernel_size=3, dropout=dropout)
         self.transition1 = ConvBlock(wide, narrow, kernel_size=1)
@@ -59,7 +77,7 @@ class DigitNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits. Any height and width from 8 up will do."""
-        x = self.input((images - MNIST_MEAN) / MNIST_STD)  # (B, narrow, 28, 28)
+        x = self.input(self.normalize(images))  # (B, narrow, 28, 28)
         x = self.pool(self.transition1(self.conv1(x)) + x)  # (B, narrow, 14, 14)
         x = self.pool(self.transition2(self.conv2(x)))  # (B, narrow, 7, 7)
         x = self.output(self.conv3(x))  # (B, 10, 7, 7)
@@ -72,11 +90,11 @@ class TinyNet(Network):
     Args:
         narrow: Channels at the full size.
         dropout: Probability with which each activation of a 3x3 block is dropped in training.
+        margin: Pixels that are left out at each edge of an image.
     """
 
-    def __init__(self, narrow: int = 4, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.sizes = {"narrow": narrow}
+    def __init__(self, narrow: int = 4, dropout: float = 0.0, margin: int = 0) -> None:
+        super().__init__(margin, narrow=narrow)
         channels = [1, *(narrow * factor for factor in (1, 1, 2, 2, 4, 4))]
         pairs = itertools.pairwise(channels)
         blocks = [ConvBlock(*pair, kernel_size=3, dropout=dropout) for pair in pairs]
@@ -89,7 +107,7 @@ class TinyNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits. Any height and width from 8 up will do."""
-        x = self.stage1((images - MNIST_MEAN) / MNIST_STD)  # (B, narrow, 28, 28)
+        x = self.stage1(self.normalize(images))  # (B, narrow, 28, 28)
         x = self.stage2(self.pool(x))  # (B, 2 narrow, 14, 14)
         x = self.stage3(self.pool(x))  # (B, 4 narrow, 7, 7)
         logits: Tensor = self.output(x.mean(dim=(2, 3)))
@@ -298,8 +316,8 @@ def _tensors(content: Any) -> Iterator[Tensor]:
 def network_from(content: Any) -> Network:
     """A network in evaluation mode from its weights or from the content of a checkpoint.
 
-    Its class, `narrow` and `wide` are read from the weights themselves; of a checkpoint, the
-    averaged weights are taken.
+    Its class, `narrow` and `wide` are read from the weights themselves, and `margin` from the
+    settings beside them, if there are any; of a checkpoint, the averaged weights are taken.
 
     Raises:
         ValueError: These are not the weights of a DigitNet or TinyNet.
@@ -314,12 +332,18 @@ def network_from(content: Any) -> Network:
                 if name.startswith(averaged)
             }
         tiny = "stage1.0.conv.weight" in weights
-        convs = ["stage1.0.conv.weight"] if tiny else ["input.conv.weight", "conv1.conv.weight"]
-        channels = [weights[name].shape[0] for name in convs]
-        if min(channels) < 1:
+        narrow = weights["stage1.0.conv.weight" if tiny else "input.conv.weight"].shape[0]
+        wide = 1 if tiny else weights["conv1.conv.weight"].shape[0]
+        if min(narrow, wide) < 1:
             raise ValueError("no channels")
+        settings = content.get("hyper_parameters")
+        margin = settings.get("margin", 0) if isinstance(settings, dict) else 0
+        if type(margin) is not int or not 0 <= margin <= MAX_MARGIN:
+            raise ValueError("no such margin")
         with torch.device("meta"):  # no memory is taken on the word of a file
-            network: Network = (TinyNet if tiny else DigitNet)(*channels)
+            network: Network = (
+                TinyNet(narrow, margin=margin) if tiny else DigitNet(narrow, wide, margin=margin)
+            )
         network.load_state_dict(weights, assign=True)
         network.requires_grad_(False).float().eval()  # from half the precision, too
         if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):

@@ -140,11 +140,11 @@ def a_checkpoint() -> dict[str, Any]:
     return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
 
 
-@pytest.mark.parametrize("since", ["today", "when there was no other network"])
+@pytest.mark.parametrize("since", ["today", "when there was one network, without a margin"])
 def test_settings_come_from_the_checkpoint(since: str, tmp_path: Path) -> None:
     checkpoint = a_checkpoint()
     if since != "today":
-        del checkpoint["hyper_parameters"]["network"]
+        del checkpoint["hyper_parameters"]["network"], checkpoint["hyper_parameters"]["margin"]
     torch.save(checkpoint, tmp_path / "x.ckpt")
     settings = saved_settings(str(tmp_path / "x.ckpt"))
     assert (settings["narrow"], settings["wide"], settings["max_lr"]) == (2, 3, 0.5)

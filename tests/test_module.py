@@ -151,6 +151,7 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
         ("narrow", 0),
         ("wide", -1),
         ("dropout", 1.0),
+        ("margin", 11),
         ("max_lr", 0),
         ("weight_decay", -1),
         ("pct_start", 1),

@@ -72,6 +72,14 @@ def test_any_image_size_from_8_up(size: tuple[int, int], kind: type[Network]) ->
     assert kind().eval()(torch.rand(3, 1, *size)).shape == (3, 10)
 
 
+@pytest.mark.parametrize("kind", [DigitNet, TinyNet])
+def test_a_margin_is_not_read(kind: type[DigitNet] | type[TinyNet]) -> None:
+    whole, inner = kind().eval(), kind(margin=2).eval()
+    inner.load_state_dict(whole.state_dict())
+    images = torch.rand(3, 1, 28, 20)
+    assert torch.equal(inner(images), whole(images[:, :, 2:26, 2:18]))
+
+
 def test_logits_are_means_of_non_negative_evidence() -> None:
     logits = DigitNet()(torch.rand(16, 1, 28, 28))
     assert (logits >= 0).all()
@@ -222,6 +230,21 @@ def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_
     assert not loaded.training
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(loaded(images), saved.eval()(images))
+
+
+@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10)])
+def test_load_network_takes_the_margin_from_the_settings(saved: Network, tmp_path: Path) -> None:
+    content = {"state_dict": saved.state_dict(), "hyper_parameters": saved.sizes}
+    torch.save(content, tmp_path / "net.pt")
+    assert load_network(tmp_path / "net.pt").sizes == saved.sizes
+
+
+@pytest.mark.parametrize("margin", [-1, 11, 2.0, "2", True, torch.tensor(2)])
+def test_load_network_refuses_other_margins(margin: Any, tmp_path: Path) -> None:
+    content = {"state_dict": DigitNet().state_dict(), "hyper_parameters": {"margin": margin}}
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="not the weights of a DigitNet"):
+        load_network(tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])

@@ -103,16 +103,18 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     data_dir: Path, tmp_path: Path
 ) -> None:
     data = ["--data.data_dir", data_dir]
-    done = run(tmp_path, *DEBUG, *data, "--model.network", "TinyNet", "--model.narrow", 2)
+    sizes = ["--model.narrow", 2, "--model.margin", 3]
+    done = run(tmp_path, *DEBUG, *data, "--model.network", "TinyNet", *sizes)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"TinyNet, {TinyNet(2).parameter_count:,} parameters, on ")
     [accuracy] = re.findall(r"^test +(\S+) %", done.stdout, re.MULTILINE)
     again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
-    changed = "--model.network TinyNet (not DigitNet), --model.narrow 2 (not 18)"
+    changed = "--model.network TinyNet (not DigitNet), --model.margin 3 (not 0)"
+    changed += ", --model.narrow 2 (not 18)"
     assert again.stderr == f"used as in the checkpoint: {changed}\n"
     assert f"  {accuracy} %" in again.stdout
     [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
-    assert load_network(best).sizes == {"narrow": 2}
+    assert load_network(best).sizes == {"narrow": 2, "margin": 3}
 
 
 def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:
@@ -251,6 +253,7 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     "zero target": (["--stop.accuracy", "0"], 2, "--stop.accuracy", None),
     "mean of no epoch": (["--stop.epochs", "0"], 2, "--stop.epochs", None),
     "no channels": (["--model.narrow", "0"], 2, "--model.narrow", None),
+    "no image left": (["--model.margin", "14"], 2, "--model.margin", None),
     "all dropped": (["--model.dropout", "1"], 2, "--model.dropout", None),
     "no learning rate": (["--model.max_lr", "0"], 2, "--model.max_lr", None),
     "a rate that explodes": (
