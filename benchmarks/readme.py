@@ -64,7 +64,18 @@ def headline() -> str:
         f"**{mean:.2f} % of the test set** is read right, on average over {len(epochs)} seeds"
         f" (lowest {min(accuracies):.2f} %, highest {max(accuracies):.2f} %), after"
         f" {epochs[0]:.0f} to {epochs[-1]:.0f} epochs of {seconds:.0f} s or more on one CPU core:"
-        f" {ended} stopped by itself at its target."
+        f" {ended} stopped by itself at its target.\n\n{headline_fast()}"
+    )
+
+
+def headline_fast() -> str:
+    fast, race = load("fast"), load("time_to_accuracy")
+    mean, _ = mean_with_interval([100 * run["test_acc"] for run in fast["runs"]])
+    seconds = statistics.mean(run["seconds"] for run in race["fast"])
+    return (
+        f"`configs/fast.yaml` reads **{mean:.2f} %** (mean of {len(fast['runs'])} seeds) after"
+        f" {fast['runs'][0]['epochs']:.0f} epochs: {seconds:.0f} s on two CPU cores,"
+        f" **{race['ratio']:.0f} times sooner** than a plain PyTorch script of the same network reaches 99.4 %."
     )
 
 
