@@ -75,7 +75,8 @@ def headline_fast() -> str:
     return (
         f"`configs/fast.yaml` reads **{mean:.2f} %** (mean of {len(fast['runs'])} seeds) after"
         f" {fast['runs'][0]['epochs']:.0f} epochs: {seconds:.0f} s on two CPU cores,"
-        f" **{race['ratio']:.0f} times sooner** than a plain PyTorch script of the same network reaches 99.4 %."
+        f" **{race['ratio']:.0f} times sooner** than a plain PyTorch script of the same network"
+        " reaches 99.4 %."
     )
 
 
