@@ -15,9 +15,9 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
-from torchvision.io import ImageReadMode, read_image
 from torchvision.utils import make_grid
 
 BINS = 15  # of the reliability diagram
@@ -317,8 +317,9 @@ class Pictures(Callback):
             except OSError:
                 path.unlink(missing_ok=True)  # what there is of it
                 raise
-            drawn = read_image(str(path), ImageReadMode.RGB)
-            trainer.logger.experiment.add_image(f"test/{name}", drawn, trainer.global_step)
+            trainer.logger.experiment.add_image(
+                f"test/{name}", imread(path)[:, :, :3], trainer.global_step, dataformats="HWC"
+            )
 
     def test_table(self) -> str:
         """How many of each digit were read, and the expected calibration error, as text."""
