@@ -372,16 +372,16 @@ def draw_confusion(confusion: Tensor) -> Figure:
 
 def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
     """Images (28, 28) with their true and predicted digit -> a labelled grid."""
-    columns, tile = 8, 32  # pixels from one image to the next
+    columns, across, down = 8, 32, 44  # pixels from one image to the next
     rows = max(1, math.ceil(len(misread) / columns))
     figure = Figure(figsize=(columns * 0.8, rows * 1.1 + 0.4), layout="constrained")
     figure.suptitle("true digit → what the network read")
     axes = figure.add_subplot()  # of its own for each image, they would take seconds to lay out
     for position, (image, true, predicted) in enumerate(misread):
-        x, y = position % columns * tile, position // columns * (tile + 12)
+        x, y = position % columns * across, position // columns * down
         axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 28, y + 28, y))
         axes.text(x + 14, y - 2, f"{true} → {predicted}", ha="center")
-    axes.set(xlim=(0, columns * tile), ylim=(rows * (tile + 12) - 12, -12))
+    axes.set(xlim=(0, columns * across), ylim=(rows * down - 12, -12))
     axes.axis("off")
     return figure
 

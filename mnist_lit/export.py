@@ -1,9 +1,9 @@
-"""A trained DigitNet as one file for other programs: `python -m mnist_lit.export --output FILE`.
+"""A trained network as one file for other programs: `python -m mnist_lit.export --output FILE`.
 
 Three formats: `onnx` for ONNX Runtime and its like, `pt2` for `torch.export.load`, and `pt`, the
-weights for `mnist_lit.network.load_network`. Normalisation is inside, the batch size is
-free, the input `images` is (B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file
-appears under its name only after it has agreed with PyTorch on MNIST's whole test set.
+weights for `mnist_lit.network.load_network`. Normalisation is inside, the batch size is free, the
+input `images` is (B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file appears under
+its name only after it has agreed with PyTorch on MNIST's whole test set.
 """
 
 import argparse
