@@ -6,8 +6,9 @@ PYTHON ?= python3
 train: .venv/installed
 	.venv/bin/python -m mnist_lit.train --trainer.max_epochs 20
 
+# A process for each core, with one thread: most tests wait for a command that they have started.
 test: .venv/installed-test lint
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/installed-test
 	.venv/bin/ruff format --check .

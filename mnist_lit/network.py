@@ -1,4 +1,4 @@
-"""DigitNet, the 17,506-parameter CNN, TinyNet with 4,782, and their BatchNorm and dropout on CPUs.
+"""DigitNet, the 17,506-parameter CNN, TinyNet with 4,654, and their BatchNorm and dropout on CPUs.
 
 DigitNet has channels 1 -> 18 -> 32 -> 18 -> 32 -> 18 -> 32 -> 10 with two max-pools, one skip
 connection without weights, and global average pooling instead of a dense layer. TinyNet saves
@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,37 +85,39 @@ class DigitNet(Network):
 
 
 class TinyNet(Network):
-    """Two 3x3 convolutions at each of three image sizes, with twice the channels at each next one.
+    """Two 3x3 convolutions at each of three image sizes, with about as many channels at each.
 
     Args:
-        narrow: Channels at the full size.
+        narrow: Channels at the full size; the smaller images have 2 to 4 more.
         dropout: Probability with which each activation of a 3x3 block is dropped in training.
         margin: Pixels that are left out at each edge of an image.
     """
 
-    def __init__(self, narrow: int = 4, dropout: float = 0.0, margin: int = 0) -> None:
+    def __init__(self, narrow: int = 8, dropout: float = 0.0, margin: int = 0) -> None:
         super().__init__(margin, narrow=narrow)
-        channels = [1, *(narrow * factor for factor in (1, 1, 2, 2, 4, 4))]
-        pairs = itertools.pairwise(channels)
-        blocks = [ConvBlock(*pair, kernel_size=3, dropout=dropout) for pair in pairs]
+        channels = [1, *(narrow + more for more in (0, 0, 2, 2, 4, 2))]
+        blocks = [
+            ConvBlock(*pair, kernel_size=3, dropout=dropout, activation=F.silu)
+            for pair in itertools.pairwise(channels)
+        ]
         self.stage1 = nn.Sequential(*blocks[:2])
         self.stage2 = nn.Sequential(*blocks[2:4])
         self.stage3 = nn.Sequential(*blocks[4:])
-        self.output = nn.Linear(4 * narrow, 10)
+        self.output = nn.Linear(channels[-1], 10)
         self.pool = nn.MaxPool2d(2)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits. Any height and width from 8 up will do."""
         x = self.stage1(self.normalize(images))  # (B, narrow, 28, 28)
-        x = self.stage2(self.pool(x))  # (B, 2 narrow, 14, 14)
-        x = self.stage3(self.pool(x))  # (B, 4 narrow, 7, 7)
+        x = self.stage2(self.pool(x))  # (B, narrow + 2, 14, 14)
+        x = self.stage3(self.pool(x))  # (B, narrow + 2, 7, 7)
         logits: Tensor = self.output(x.mean(dim=(2, 3)))
         return logits
 
 
 class ConvBlock(nn.Module):
-    """Convolution, BatchNorm, ReLU and dropout; the image keeps its size."""
+    """Convolution, BatchNorm, activation and dropout; the image keeps its size."""
 
     def __init__(
         self,
@@ -124,6 +126,7 @@ class ConvBlock(nn.Module):
         kernel_size: int,
         dilation: int = 1,
         dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = F.relu,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel_size // 2)
@@ -132,34 +135,30 @@ class ConvBlock(nn.Module):
         )
         self.norm = nn.BatchNorm2d(out_channels)
         self.dropout = dropout
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
         x = self.conv(x)
-        if self.training and x.device.type == "cpu":
-            return norm_relu_dropout(x, self.norm, self.dropout)
-        return F.dropout(F.relu_(self.norm(x)), self.dropout, self.training)
+        if not self.training or x.device.type != "cpu":
+            x = self.norm(x)
+        elif self.activation is F.relu:
+            return relu_dropout_(batch_norm(x, self.norm, 1 / (1 - self.dropout)), self.dropout)
+        else:
+            x = batch_norm(x, self.norm)
+        return F.dropout(self.activation(x), self.dropout, self.training)
 
 
-def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
-    """`dropout(relu(norm(x)), p)` in training, at a cost that grows with what is dropped.
-
-    Stock dropout draws a random number for each of the n activations, which is a third of a whole
-    training step on a CPU, whatever p. Here Poisson(-n ln(1 - p)) positions are drawn uniformly,
-    with replacement. A Poisson process splits into independent ones, so each activation is hit
-    Poisson(-ln(1 - p)) times independently of the others, and missed with probability 1 - p:
-    dropout, exactly. Two more passes over the activations are saved: the factor 1 / (1 - p) goes
-    into BatchNorm's gain, which a ReLU lets through; and zeros need no mask for the way back,
-    because the ReLU's own gradient is zero there.
+def batch_norm(x: Tensor, norm: nn.BatchNorm2d, gain: float = 1.0) -> Tensor:
+    """`gain * norm(x)` in training, at about half of its cost.
 
     Args:
         x: (B, C, H, W) on a CPU, what the convolution returned.
         norm: In training mode; its running statistics are updated.
-        p: Probability of dropping an activation, below 1.
+        gain: A factor for the result that costs nothing.
     """
-    scale = 1 / (1 - p)
     y: Tensor
-    y, mean, var = _NormReluDropout.apply(x, norm.weight * scale, norm.bias * scale, norm.eps, p)
+    y, mean, var = _BatchNorm.apply(x, norm.weight * gain, norm.bias * gain, norm.eps)
     number = x.numel() / x.shape[1]
     norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
     norm.running_mean.lerp_(mean, norm.momentum)  # type: ignore[union-attr, arg-type]
@@ -167,8 +166,47 @@ def norm_relu_dropout(x: Tensor, norm: nn.BatchNorm2d, p: float) -> Tensor:
     return y
 
 
-class _NormReluDropout(torch.autograd.Function):
-    """(B, C, H, W) -> the same normed, above zero and dropped; mean (C,); biased variance (C,).
+def relu_dropout_(x: Tensor, p: float) -> Tensor:
+    """`(1 - p) * dropout(relu(x), p)` in training and in place, at a cost that grows with p.
+
+    Stock dropout draws a random number for each of the n activations, which is a third of a whole
+    training step on a CPU, whatever p. Here Poisson(-n ln(1 - p)) positions are drawn uniformly,
+    with replacement. A Poisson process splits into independent ones, so each activation is hit
+    Poisson(-ln(1 - p)) times independently of the others, and missed with probability 1 - p:
+    dropout, exactly. Two more passes over the activations are saved: the factor 1 / (1 - p) is left
+    to the norm before, whose gain a ReLU lets through; and zeros need no mask for the way back,
+    because the ReLU's own gradient is zero there.
+
+    Args:
+        x: (B, C, H, W) on a CPU, in any dense layout of memory.
+        p: Probability of dropping an activation, below 1.
+    """
+    y: Tensor = _ReluDropout.apply(x, p)
+    return y
+
+
+class _ReluDropout(torch.autograd.Function):
+    """(B, C, H, W) -> the same memory, above zero and dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        if p:
+            expected_hits = torch.tensor(-x.numel() * math.log1p(-p))
+            hits = torch.randint(x.numel(), (int(torch.poisson(expected_hits)),))
+            x.as_strided((x.numel(),), (1,)).index_fill_(0, hits, 0)
+        x.relu_()
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        [y] = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(dy, y, 0), None
+
+
+class _BatchNorm(torch.autograd.Function):
+    """(B, C, H, W) -> the same normed; mean (C,); biased variance (C,).
 
     BatchNorm's kernels add up rows of C numbers in a buffer for each thread. Rows as short as 18
     numbers share cache lines, and two threads that write to one line take longer than one alone: up
@@ -178,7 +216,7 @@ class _NormReluDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, p: float
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         width, channels = x.shape[3], x.shape[1]
         x = _rows(x)
@@ -188,25 +226,20 @@ class _NormReluDropout(torch.autograd.Function):
         mean = means.mean(dim=0)
         var = (variances + (means - mean) ** 2).mean(dim=0)
         y = _affine_norm(x, mean, var, weight, bias, eps)
-        expected_hits = torch.tensor(-y.numel() * math.log1p(-p))
-        hits = torch.randint(y.numel(), (int(torch.poisson(expected_hits)),))
-        y.as_strided((y.numel(),), (1,)).index_fill_(0, hits, 0)
-        y.relu_()
-        ctx.save_for_backward(x, y, weight, mean, var)
+        ctx.save_for_backward(x, weight, mean, var)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, var)
-        return _images(y, channels), mean, var
+        return _images(y, channels).data, mean, var  # no view, so the ReLU may write into it
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, y, weight, mean, var = ctx.saved_tensors
+        x, weight, mean, var = ctx.saved_tensors
         channels = len(weight)
         width, number = x.shape[1] // channels, x.numel() / channels
-        dy = torch.ops.aten.threshold_backward(_rows(dy), y, 0)  # of the ReLU
         per_row = _per_row(width, weight, mean, var)
         # In evaluation mode, because in training it would subtract each row's own mean.
         dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            dy, x, *per_row, None, None, False, ctx.eps, [True, True, True]
+            _rows(dy), x, *per_row, None, None, False, ctx.eps, [True, True, True]
         )
         dweight, dbias = (sums.view(width, channels).sum(dim=0) for sums in (dweight, dbias))
         # What is left of the gradient is linear in x: the shares of the batch's mean and variance.
@@ -215,7 +248,7 @@ class _NormReluDropout(torch.autograd.Function):
         offset = -weight * deviation * dbias / number - slope * mean
         zeros, ones = torch.zeros_like(mean), torch.ones_like(mean)
         dx += _affine_norm(x, zeros, ones, slope, offset, eps=0.0)
-        return _images(dx, channels), dweight, dbias, None, None
+        return _images(dx, channels), dweight, dbias, None
 
 
 def _rows(x: Tensor) -> Tensor:

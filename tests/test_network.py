@@ -21,14 +21,20 @@ from mnist_lit.network import (
     DigitNet,
     Network,
     TinyNet,
+    batch_norm,
     load_network,
-    norm_relu_dropout,
+    relu_dropout_,
 )
 
 
-def test_defaults_have_17506_and_4782_parameters() -> None:
+def norm_relu_dropout(x: torch.Tensor, norm: nn.BatchNorm2d, p: float) -> torch.Tensor:
+    """As a block of DigitNet computes it."""
+    return relu_dropout_(batch_norm(x, norm, 1 / (1 - p)), p)
+
+
+def test_defaults_have_17506_and_4654_parameters() -> None:
     assert DigitNet().parameter_count == 17_506
-    assert TinyNet().parameter_count == 4_782
+    assert TinyNet().parameter_count == 4_654
 
 
 def test_convolutions_are_those_of_the_layout() -> None:
@@ -63,7 +69,7 @@ def test_tiny_convolutions_are_two_of_each_size() -> None:
             assert block.dropout == 0.5
             block.conv.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
     net(torch.rand(2, 1, 28, 28))
-    assert sizes == [(3, 28, 28)] * 2 + [(6, 14, 14)] * 2 + [(12, 7, 7)] * 2
+    assert sizes == [(3, 28, 28)] * 2 + [(5, 14, 14)] * 2 + [(7, 7, 7), (5, 7, 7)]
 
 
 @pytest.mark.parametrize("kind", [DigitNet, TinyNet])
@@ -183,12 +189,26 @@ def test_a_norm_computes_in_float32_whatever_its_input() -> None:
     torch.testing.assert_close(ours.running_var, stock.running_var, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", [F.relu, F.silu])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_block_is_convolution_norm_and_activation(training: bool, activation: Any) -> None:
+    torch.manual_seed(0)
+    block = ConvBlock(1, 8, kernel_size=3, activation=activation).train(training)
+    images = torch.randn(16, 1, 12, 12)
+    expected = activation(copy.deepcopy(block.norm)(block.conv(images)))
+    torch.testing.assert_close(block(images), expected)
+
+
 def test_a_block_drops_in_training_only() -> None:
     torch.manual_seed(0)
-    block = ConvBlock(1, 8, kernel_size=3, dropout=0.5)
     images = torch.rand(8, 1, 28, 28)
-    first, second = block(images), block(images)
-    assert (first != second).any()
+    for activation in (F.relu, F.silu):
+        block = ConvBlock(1, 8, kernel_size=3, dropout=0.5, activation=activation)
+        before = activation(copy.deepcopy(block.norm)(block.conv(images)))
+        first, second = block(images), block(images)
+        assert (first != second).any()
+        zeros = ((first == 0) & (before != 0)).float().mean() / (before != 0).float().mean()
+        assert zeros.item() == pytest.approx(0.5, abs=0.02)
     block.eval()
     torch.testing.assert_close(block(images), block(images), rtol=0, atol=0)
 
