@@ -64,7 +64,8 @@ def headline() -> str:
         f"**{mean:.2f} % of the test set** is read right, on average over {len(epochs)} seeds"
         f" (lowest {min(accuracies):.2f} %, highest {max(accuracies):.2f} %), after"
         f" {epochs[0]:.0f} to {epochs[-1]:.0f} epochs of {seconds:.0f} s or more on one CPU core:"
-        f" {ended} stopped by itself at its target.\n\n{headline_fast()}"
+        f" {ended} stopped by itself at its target.\n\n{headline_fast()}\n\n"
+        f"{headline_recipe('best')}. {headline_recipe('tiny')}."
     )
 
 
@@ -77,6 +78,15 @@ def headline_fast() -> str:
         f" {fast['runs'][0]['epochs']:.0f} epochs: {seconds:.0f} s on two CPU cores,"
         f" **{race['ratio']:.0f} times sooner** than a plain PyTorch script of the same network"
         " reaches 99.4 %."
+    )
+
+
+def headline_recipe(name: str) -> str:
+    runs = load(name)["runs"]
+    mean, _ = mean_with_interval([100 * run["test_acc"] for run in runs])
+    return (
+        f"`configs/{name}.yaml` reads **{mean:.2f} %** (mean of {len(runs)} seeds) after"
+        f" {runs[0]['epochs']:.0f} epochs with {runs[0]['parameters']:,} parameters"
     )
 
 
@@ -109,10 +119,11 @@ def recipes() -> str:
                 f"{len(runs)}",
                 f"**{mean:.2f} ± {half:.2f}**",
                 f"{min(accuracies):.2f} to {max(accuracies):.2f}",
+                study["how"]["commit"],
             ]
         )
     header = "recipe | parameters | epochs | seeds | mean test accuracy, % | lowest to highest, %"
-    return table(header, rows)
+    return table(f"{header} | commit", rows)
 
 
 def time_to_accuracy() -> str:
