@@ -219,6 +219,14 @@ def processes() -> str:
     return table("steps of 64 | seconds an epoch, validation included | speed-up", rows)
 
 
+def writers() -> str:
+    """How alike the training images slant, by how far apart they stand."""
+    correlations = load("writers")["correlations"]
+    apart = [f"{int(places):,}" for places in correlations]
+    row = ["correlation of their slants", *(f"{value:.2f}" for value in correlations.values())]
+    return table("images apart | " + " | ".join(apart), [row])
+
+
 def demo() -> str:
     study = load("demo")
     return (
@@ -239,6 +247,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "processes": processes,
     "reliability": reliability,
     "demo": demo,
+    "writers": writers,
 }
 
 
