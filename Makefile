@@ -6,9 +6,9 @@ PYTHON ?= python3
 train: .venv/installed
 	.venv/bin/python -m mnist_lit.train --trainer.max_epochs 20
 
-# A process for each core, with one thread: most tests wait for a command that they have started.
+# A process of one thread on each of up to 8 cores: most tests wait for a command they have started.
 test: .venv/installed-test lint
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed-test
 	.venv/bin/ruff format --check .
