@@ -126,7 +126,7 @@ class ConvBlock(nn.Module):
         kernel_size: int,
         dilation: int = 1,
         dropout: float = 0.0,
-        activation: Callable[[Tensor], Tensor] = F.relu,
+        activation: Callable[[Tensor], Tensor] = F.relu_,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel_size // 2)
@@ -142,7 +142,7 @@ class ConvBlock(nn.Module):
         x = self.conv(x)
         if not self.training or x.device.type != "cpu":
             x = self.norm(x)
-        elif self.activation is F.relu:
+        elif self.activation is F.relu_:
             return relu_dropout_(batch_norm(x, self.norm, 1 / (1 - self.dropout)), self.dropout)
         else:
             x = batch_norm(x, self.norm)

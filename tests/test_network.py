@@ -189,7 +189,7 @@ def test_a_norm_computes_in_float32_whatever_its_input() -> None:
     torch.testing.assert_close(ours.running_var, stock.running_var, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", [F.relu, F.silu])
+@pytest.mark.parametrize("activation", [F.relu_, F.silu])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_block_is_convolution_norm_and_activation(training: bool, activation: Any) -> None:
     torch.manual_seed(0)
@@ -202,7 +202,7 @@ def test_a_block_is_convolution_norm_and_activation(training: bool, activation: 
 def test_a_block_drops_in_training_only() -> None:
     torch.manual_seed(0)
     images = torch.rand(8, 1, 28, 28)
-    for activation in (F.relu, F.silu):
+    for activation in (F.relu_, F.silu):
         block = ConvBlock(1, 8, kernel_size=3, dropout=0.5, activation=activation)
         before = activation(copy.deepcopy(block.norm)(block.conv(images)))
         first, second = block(images), block(images)
