@@ -31,6 +31,8 @@ class DigitClassifier(LightningModule):
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
         margin: Pixels that the network leaves out at each edge of an image; in training they would
             take time. MNIST's digits are 20 pixels large, around their centre of mass.
+        deslant: Whether the network makes slanted digits upright before it reads them, in training
+            and ever after.
         optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
         muon_lr: Muon's, at the same time.
@@ -51,6 +53,7 @@ class DigitClassifier(LightningModule):
         wide: int = 32,
         dropout: float = 0.008,
         margin: int = 0,
+        deslant: bool = False,
         optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
         muon_lr: float = 0.03,
@@ -80,9 +83,9 @@ class DigitClassifier(LightningModule):
                 raise ValueError(f"--model.{name} must be {expected}, not {value}")
         self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
         self.network = (
-            DigitNet(narrow, wide, dropout, margin)
+            DigitNet(narrow, wide, dropout, margin, deslant)
             if network == "DigitNet"
-            else TinyNet(narrow, dropout, margin)
+            else TinyNet(narrow, dropout, margin, deslant)
         )
         self.averaged = AveragedModel(
             self.network, multi_avg_fn=self._move_average, use_buffers=True
