@@ -57,7 +57,8 @@ def headline() -> str:
     accuracies = [100 * run["test_acc"] for run in study["runs"]]
     mean, _ = mean_with_interval(accuracies)
     epochs = sorted(run["epochs"] for run in study["runs"])
-    seconds = min(run["seconds"] / run["epochs"] for run in study["runs"])
+    # A run that was resumed has no seconds.
+    seconds = min(run["seconds"] / run["epochs"] for run in study["runs"] if "seconds" in run)
     stopped = sum("target_epoch" in run for run in study["runs"])
     ended = "every run" if stopped == len(epochs) else f"{stopped} of {len(epochs)} runs"
     return (

@@ -47,9 +47,11 @@ def train(name: str, seed: int, config: str | None, threads: int) -> dict[str, f
                 check=True,
             )
         metrics = final_metrics(version)
-    header = re.search(r"([\d,]+) parameters, on", (folder / "log.txt").read_text())
-    assert header  # the first line of every fit
-    metrics["parameters"] = int(header[1].replace(",", ""))
+    # The first line of every fit.
+    starts = re.findall(r"([\d,]+) parameters, on", (folder / "log.txt").read_text())
+    metrics["parameters"] = int(starts[0].replace(",", ""))
+    if len(starts) > 1:
+        del metrics["seconds"]  # which are those since it was resumed
     print(f"seed {seed}: {describe(metrics)}", flush=True)
     return {"seed": seed, **metrics}
 
@@ -68,9 +70,10 @@ def describe(run: dict[str, float]) -> str:
         f"reached in epoch {run['target_epoch']:.0f}" if "target_epoch" in run else "not reached"
     )
     best = f"{100 * run['best_val_acc']:.2f} %" if "best_val_acc" in run else "none"
+    seconds = f"{run['seconds']:.0f} s" if "seconds" in run else "resumed"
     return (
         f"test {100 * run['test_acc']:.2f} %, best val {best}, target {reached},"
-        f" {run['epochs']:.0f} epochs, {run['seconds']:.0f} s"
+        f" {run['epochs']:.0f} epochs, {seconds}"
     )
 
 
