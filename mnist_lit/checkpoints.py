@@ -138,9 +138,9 @@ def saved_settings(path: str) -> dict[str, Any]:
     try:
         checkpoint = load_safely(path)
         network = network_from(checkpoint)
-        older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "deslant": False}
+        older: dict[str, Any] = {"network": "DigitNet", "margin": 0}  # than these settings
         settings = older | checkpoint["hyper_parameters"]
-        for name, value in {"network": type(network).__name__, **network.settings}.items():
+        for name, value in {"network": type(network).__name__, **network.sizes}.items():
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")
         if not all(isinstance(value, int | float | str | None) for value in settings.values()):

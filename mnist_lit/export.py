@@ -95,8 +95,8 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
 
 def export_pt(network: Network, path: Path) -> None:
     content = io.BytesIO()
-    # As in a checkpoint, because the weights do not tell all settings.
-    torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.settings}, content)
+    # As in a checkpoint, because the weights do not tell the margin.
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.sizes}, content)
     path.write_bytes(content.getvalue())
 
 

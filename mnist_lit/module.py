@@ -24,15 +24,13 @@ class DigitClassifier(LightningModule):
     """Trains a network; validates and tests an average of its weights over the last steps.
 
     Args:
-        network: DigitNet, or TinyNet, which has a fifth of its parameters.
+        network: DigitNet, or TinyNet, which has a quarter of its parameters.
         narrow: Channels of DigitNet's input block and 1x1 transitions, or of TinyNet's first two
-            convolutions; its others have one to three more.
+            convolutions; its others have two to four more.
         wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
         margin: Pixels that the network leaves out at each edge of an image; in training they would
             take time. MNIST's digits are 20 pixels large, around their centre of mass.
-        deslant: Whether the network makes slanted digits upright before it reads them, in training
-            and ever after.
         optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
         muon_lr: Muon's, at the same time.
@@ -53,7 +51,6 @@ class DigitClassifier(LightningModule):
         wide: int = 32,
         dropout: float = 0.008,
         margin: int = 0,
-        deslant: bool = False,
         optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
         muon_lr: float = 0.03,
@@ -83,9 +80,9 @@ class DigitClassifier(LightningModule):
                 raise ValueError(f"--model.{name} must be {expected}, not {value}")
         self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
         self.network = (
-            DigitNet(narrow, wide, dropout, margin, deslant)
+            DigitNet(narrow, wide, dropout, margin)
             if network == "DigitNet"
-            else TinyNet(narrow, dropout, margin, deslant)
+            else TinyNet(narrow, dropout, margin)
         )
         self.averaged = AveragedModel(
             self.network, multi_avg_fn=self._move_average, use_buffers=True

@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,14 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.network import (
     ConvBlock,
     DigitNet,
     Network,
     TinyNet,
     batch_norm,
-    deslanted,
     load_network,
     relu_dropout_,
 )
@@ -35,9 +32,9 @@ def norm_relu_dropout(x: torch.Tensor, norm: nn.BatchNorm2d, p: float) -> torch.
     return relu_dropout_(batch_norm(x, norm, 1 / (1 - p)), p)
 
 
-def test_defaults_have_17506_and_3520_parameters() -> None:
+def test_defaults_have_17506_and_4654_parameters() -> None:
     assert DigitNet().parameter_count == 17_506
-    assert TinyNet().parameter_count == 3_520
+    assert TinyNet().parameter_count == 4_654
 
 
 def test_convolutions_are_those_of_the_layout() -> None:
@@ -72,7 +69,7 @@ def test_tiny_convolutions_are_two_of_each_size() -> None:
             assert block.dropout == 0.5
             block.conv.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
     net(torch.rand(2, 1, 28, 28))
-    assert sizes == [(3, 28, 28)] * 2 + [(5, 14, 14)] * 2 + [(6, 7, 7), (4, 7, 7)]
+    assert sizes == [(3, 28, 28)] * 2 + [(5, 14, 14)] * 2 + [(7, 7, 7), (5, 7, 7)]
 
 
 @pytest.mark.parametrize("kind", [DigitNet, TinyNet])
@@ -87,55 +84,6 @@ def test_a_margin_is_not_read(kind: type[DigitNet] | type[TinyNet]) -> None:
     inner.load_state_dict(whole.state_dict())
     images = torch.rand(3, 1, 28, 20)
     assert torch.equal(inner(images), whole(images[:, :, 2:26, 2:18]))
-
-
-@pytest.mark.parametrize("kind", [DigitNet, TinyNet])
-def test_a_network_that_deslants_reads_the_deslanted(kind: type[DigitNet] | type[TinyNet]) -> None:
-    plain, own = kind(margin=2).eval(), kind(margin=2, deslant=True).eval()
-    own.load_state_dict(plain.state_dict())
-    images = embedded_test_digits()[0][:20] / 255
-    assert torch.equal(own(images), plain(deslanted(images)))
-    assert not torch.allclose(own(images), plain(images))
-
-
-def test_deslanted_ink_is_upright_and_stays_where_it_is() -> None:
-    images = embedded_test_digits()[0][:1000] / 255
-    centres, slopes = centre_and_slope(images)
-    new_centres, new_slopes = centre_and_slope(deslanted(images))
-    torch.testing.assert_close(new_centres, centres, atol=0.15, rtol=0)
-    assert slopes.std() > 0.2
-    assert new_slopes.std() < 0.02
-    blank = torch.zeros(1, 1, 28, 28)
-    assert torch.equal(deslanted(blank), blank)
-
-
-@pytest.mark.parametrize("slope", [-0.5, 0.5])
-def test_deslanting_undoes_a_slant(slope: float) -> None:
-    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
-
-    def bar(slope: float) -> torch.Tensor:
-        image = torch.exp(-((x - 14.5 - slope * (y - 9.5)) ** 2) / 4)
-        return torch.where((y > 4) & (y < 15), image, 0)[None, None]
-
-    torch.testing.assert_close(deslanted(bar(slope)), bar(0), atol=0.05, rtol=0)
-
-
-def test_no_image_is_sheared_by_more_than_45_degrees() -> None:
-    image = torch.zeros(1, 1, 21, 21)
-    image[0, 0, [9, 10, 11], [2, 10, 18]] = 1  # a stroke that rises by 1 in 8
-    lines = deslanted(image)[0, 0]
-    assert lines.argmax(dim=1)[[9, 10, 11]].tolist() == [3, 10, 17]
-
-
-def centre_and_slope(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, 1, H, W) -> (B, 2) the ink's mean x and y in pixels, (B,) its slope of x over y."""
-    centres, slopes = [], []
-    for image in images[:, 0].numpy():
-        y, x = (index.ravel() for index in np.indices(image.shape))
-        centres.append([np.average(x, weights=image.ravel()), np.average(y, weights=image.ravel())])
-        covariance = np.cov(x, y, aweights=image.ravel())
-        slopes.append(covariance[0, 1] / covariance[1, 1])
-    return torch.tensor(centres), torch.tensor(slopes)
 
 
 def test_logits_are_means_of_non_negative_evidence() -> None:
@@ -298,28 +246,22 @@ def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
     loaded = load_network(tmp_path / "weights.pt")
     assert type(loaded) is type(saved)
-    assert loaded.settings == saved.settings
+    assert loaded.sizes == saved.sizes
     assert not loaded.training
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(loaded(images), saved.eval()(images))
 
 
-@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10, deslant=True)])
-def test_load_network_takes_the_rest_from_the_settings(saved: Network, tmp_path: Path) -> None:
-    content = {"state_dict": saved.state_dict(), "hyper_parameters": saved.settings}
+@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10)])
+def test_load_network_takes_the_margin_from_the_settings(saved: Network, tmp_path: Path) -> None:
+    content = {"state_dict": saved.state_dict(), "hyper_parameters": saved.sizes}
     torch.save(content, tmp_path / "net.pt")
-    assert load_network(tmp_path / "net.pt").settings == saved.settings
+    assert load_network(tmp_path / "net.pt").sizes == saved.sizes
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("margin", value) for value in (-1, 11, 2.0, "2", True, torch.tensor(2))),
-        *(("deslant", value) for value in (1, None, "yes", torch.tensor(True))),
-    ],
-)
-def test_load_network_refuses_other_settings(name: str, value: Any, tmp_path: Path) -> None:
-    content = {"state_dict": DigitNet().state_dict(), "hyper_parameters": {name: value}}
+@pytest.mark.parametrize("margin", [-1, 11, 2.0, "2", True, torch.tensor(2)])
+def test_load_network_refuses_other_margins(margin: Any, tmp_path: Path) -> None:
+    content = {"state_dict": DigitNet().state_dict(), "hyper_parameters": {"margin": margin}}
     torch.save(content, tmp_path / "net.pt")
     with pytest.raises(ValueError, match="not the weights of a DigitNet"):
         load_network(tmp_path / "net.pt")
@@ -373,7 +315,7 @@ def test_load_network_loads_what_it_has_measured(tmp_path: Path) -> None:
     path.write_bytes(hidden + hidden_directory + shown + bytes(moved) + end)
     loaded_by_torch = torch.load(path, weights_only=True)
     assert loaded_by_torch["input.conv.weight"].shape[0] == 8
-    assert load_network(path).settings["narrow"] == 2
+    assert load_network(path).sizes["narrow"] == 2
 
 
 def test_load_network_takes_the_average_from_a_checkpoint(tmp_path: Path) -> None:
