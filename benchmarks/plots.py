@@ -72,7 +72,7 @@ def draw_parameters() -> Figure:
         axes.plot(parameters, best, "^", color="0.5", label=labels[0])
         axes.plot(parameters, last, "v", color="0.75", label=labels[1])
     axes.annotate(
-        "mean of 1,500", (326_000, 99.641), (-6, 8), textcoords="offset points", ha="right"
+        "mean of 1,500", (326_000, 99.641), (-8, -4), textcoords="offset points", ha="right"
     )
     drawn: list[int] = []
     for label, study in studies().items():
