@@ -11,6 +11,7 @@ all studies are drawn anew.
 import argparse
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,10 +32,13 @@ def train(name: str, seed: int, config: str | None, threads: int) -> dict[str, f
     folder = HERE / "runs" / name / f"seed{seed}"
     version = folder / "lightning_logs" / "version_0"
     if not (metrics := final_metrics(version)):
+        last = version / "checkpoints" / "last.ckpt"
+        if not last.exists():  # nothing to go on with: the new run is to be version_0 as well
+            shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         flags = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(folder)]
         flags += ["--data.data_dir", str(HERE / "runs" / "data")]
-        if (last := version / "checkpoints" / "last.ckpt").exists():
+        if last.exists():
             flags += ["--ckpt_path", str(last)]
         if config:
             flags = ["--config", config, *flags]
