@@ -138,7 +138,8 @@ def saved_settings(path: str) -> dict[str, Any]:
     try:
         checkpoint = load_safely(path)
         network = network_from(checkpoint)
-        older: dict[str, Any] = {"network": "DigitNet", "margin": 0}  # than these settings
+        # A checkpoint that is older than these settings lacks them.
+        older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "crops": 1}
         settings = older | checkpoint["hyper_parameters"]
         for name, value in {"network": type(network).__name__, **network.sizes}.items():
             if settings[name] != value:

@@ -95,7 +95,7 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
 
 def export_pt(network: Network, path: Path) -> None:
     content = io.BytesIO()
-    # As in a checkpoint, because the weights do not tell the margin.
+    # As in a checkpoint, because the weights do not tell the margin and the crops.
     torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.sizes}, content)
     path.write_bytes(content.getvalue())
 

@@ -140,11 +140,14 @@ def a_checkpoint() -> dict[str, Any]:
     return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
 
 
-@pytest.mark.parametrize("since", ["today", "when there was one network, without a margin"])
+@pytest.mark.parametrize(
+    "since", ["today", "when there was one network, without a margin or crops"]
+)
 def test_settings_come_from_the_checkpoint(since: str, tmp_path: Path) -> None:
     checkpoint = a_checkpoint()
     if since != "today":
-        del checkpoint["hyper_parameters"]["network"], checkpoint["hyper_parameters"]["margin"]
+        for setting in ("network", "margin", "crops"):
+            del checkpoint["hyper_parameters"][setting]
     torch.save(checkpoint, tmp_path / "x.ckpt")
     settings = saved_settings(str(tmp_path / "x.ckpt"))
     assert (settings["narrow"], settings["wide"], settings["max_lr"]) == (2, 3, 0.5)

@@ -152,6 +152,7 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
         ("wide", -1),
         ("dropout", 1.0),
         ("margin", 11),
+        ("crops", 9),
         ("max_lr", 0),
         ("weight_decay", -1),
         ("pct_start", 1),

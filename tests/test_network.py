@@ -86,6 +86,21 @@ def test_a_margin_is_not_read(kind: type[DigitNet] | type[TinyNet]) -> None:
     assert torch.equal(inner(images), whole(images[:, :, 2:26, 2:18]))
 
 
+@pytest.mark.parametrize("kind", [DigitNet, TinyNet])
+@pytest.mark.parametrize("margin", [0, 2])
+def test_five_crops_are_averaged_in_evaluation_mode(
+    kind: type[DigitNet] | type[TinyNet], margin: int
+) -> None:
+    one, five = kind(dropout=0, margin=margin), kind(dropout=0, margin=margin, crops=5)
+    five.load_state_dict(one.state_dict())
+    images = torch.zeros(3, 1, 12, 16)
+    images[:, :, 1:-1, 1:-1] = torch.rand(3, 1, 10, 14)  # moved by one, nothing leaves the image
+    assert torch.equal(five(images), one(images))
+    sides = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    moved = [one.eval()(images.roll(side, dims=(2, 3))) for side in sides]
+    torch.testing.assert_close(five.eval()(images), torch.stack(moved).mean(dim=0))
+
+
 def test_logits_are_means_of_non_negative_evidence() -> None:
     logits = DigitNet()(torch.rand(16, 1, 28, 28))
     assert (logits >= 0).all()
@@ -252,16 +267,22 @@ def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_
     assert torch.equal(loaded(images), saved.eval()(images))
 
 
-@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10)])
-def test_load_network_takes_the_margin_from_the_settings(saved: Network, tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10, crops=5)])
+def test_load_network_takes_margin_and_crops_from_the_settings(
+    saved: Network, tmp_path: Path
+) -> None:
     content = {"state_dict": saved.state_dict(), "hyper_parameters": saved.sizes}
     torch.save(content, tmp_path / "net.pt")
     assert load_network(tmp_path / "net.pt").sizes == saved.sizes
 
 
-@pytest.mark.parametrize("margin", [-1, 11, 2.0, "2", True, torch.tensor(2)])
-def test_load_network_refuses_other_margins(margin: Any, tmp_path: Path) -> None:
-    content = {"state_dict": DigitNet().state_dict(), "hyper_parameters": {"margin": margin}}
+@pytest.mark.parametrize(
+    "settings",
+    [{"margin": margin} for margin in (-1, 11, 2.0, "2", True, torch.tensor(2))]
+    + [{"crops": crops} for crops in (0, 2, 10**9, 5.0, "5", True, torch.tensor(5))],
+)
+def test_load_network_refuses_other_settings(settings: dict[str, Any], tmp_path: Path) -> None:
+    content = {"state_dict": DigitNet().state_dict(), "hyper_parameters": settings}
     torch.save(content, tmp_path / "net.pt")
     with pytest.raises(ValueError, match="not the weights of a DigitNet"):
         load_network(tmp_path / "net.pt")
