@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -143,6 +143,13 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
         trainer(max_epochs=-1, num_sanity_val_steps=0).fit(
             DigitClassifier(), loader(digits, 8, 4), loader(digits, 4, 4)
         )
+
+
+@pytest.mark.parametrize("kind", ["DigitNet", "TinyNet"])
+def test_margin_and_crops_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
+    model = DigitClassifier(network=kind, margin=2, crops=5)
+    for network in (model.network, model.averaged.module):
+        assert (network.margin, network.crops) == (2, 5)
 
 
 @pytest.mark.parametrize(
