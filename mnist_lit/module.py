@@ -175,6 +175,11 @@ class DigitClassifier(LightningModule):
         if not math.isfinite(steps):
             raise ValueError("--trainer.max_epochs -1 has no end, which a one-cycle schedule needs")
         hparams = self.hparams
+        if hparams["pct_start"] * steps == 1:  # torch would divide by zero
+            raise ValueError(
+                f"--model.pct_start {hparams['pct_start']} of {int(steps)} steps is a single one,"
+                " in which the rate cannot rise: use another, or more steps"
+            )
         optimizer: torch.optim.Optimizer
         if hparams["optimizer"] == "muon":
             max_lr = [hparams["muon_lr"], hparams["max_lr"]]

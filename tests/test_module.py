@@ -145,6 +145,13 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
         )
 
 
+def test_a_rise_of_a_single_step_names_the_flag(digits: Digits) -> None:
+    with pytest.raises(ValueError, match=r"--model\.pct_start 0\.2 of 5 steps"):
+        trainer(max_epochs=1, num_sanity_val_steps=0).fit(
+            DigitClassifier(), loader(digits, 40, 8), loader(digits, 4, 4)
+        )
+
+
 @pytest.mark.parametrize("kind", ["DigitNet", "TinyNet"])
 def test_margin_and_crops_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
     model = DigitClassifier(network=kind, margin=2, crops=5)
