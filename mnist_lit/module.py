@@ -24,9 +24,9 @@ class DigitClassifier(LightningModule):
     """Trains a network; validates and tests an average of its weights over the last steps.
 
     Args:
-        network: DigitNet, or TinyNet, which has a quarter of its parameters.
+        network: DigitNet, or TinyNet, which has a fifth of its parameters.
         narrow: Channels of DigitNet's input block and 1x1 transitions, or of TinyNet's first two
-            convolutions; its others have two to four more.
+            convolutions; its others have one to three more.
         wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
         margin: Pixels that the network leaves out at each edge of an image; in training they would
