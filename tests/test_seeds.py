@@ -18,25 +18,32 @@ def test_killed_study_goes_on(tmp_path: Path) -> None:
     config = str(ROOT / "configs" / "debug.yaml")
     command = [sys.executable, str(benchmarks / "seeds.py"), "debug", "--config", config]
     command += ["--first", "7", "--seeds", "2", "--jobs", "1", "--threads", "2"]
-    second = benchmarks / "runs/debug/seed8/lightning_logs/version_0/checkpoints/last.ckpt"
+    first, second = (benchmarks / "runs/debug" / f"seed{seed}" for seed in (7, 8))
 
+    kill_when_there(first / "lightning_logs/version_0/config.yaml", command)
+    assert not (first / "lightning_logs/version_0/checkpoints/last.ckpt").exists()
+    kill_when_there(second / "lightning_logs/version_0/checkpoints/last.ckpt", command)
+    assert not (benchmarks / "results/debug.json").exists()
+    first_log = (first / "log.txt").read_text()
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "test accuracy of 2 seeds: mean" in done.stdout
+    assert (first / "log.txt").read_text() == first_log
+    anew, resumed = json.loads((benchmarks / "results/debug.json").read_text())["runs"]
+    assert (anew["seed"], resumed["seed"]) == (7, 8)
+    assert anew["epochs"] == resumed["epochs"] == 2
+    assert anew["seconds"] > 0  # it had no checkpoint to go on with
+    assert "seconds" not in resumed
+    for run in (anew, resumed):
+        assert 0 < run["test_acc"] < 1
+        assert run["parameters"] == 17_506
+
+
+def kill_when_there(path: Path, command: list[str]) -> None:
+    """Starts a command and kills it and its children as soon as it has written a file."""
     study = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    while not second.exists():
+    while not path.exists():
         assert study.poll() is None
         time.sleep(0.05)
     os.killpg(study.pid, signal.SIGKILL)
     study.wait()
-    first_log = (benchmarks / "runs/debug/seed7/log.txt").read_text()
-    assert not (benchmarks / "results/debug.json").exists()
-
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "test accuracy of 2 seeds: mean" in done.stdout
-    assert (benchmarks / "runs/debug/seed7/log.txt").read_text() == first_log
-    finished, resumed = json.loads((benchmarks / "results/debug.json").read_text())["runs"]
-    assert (finished["seed"], resumed["seed"]) == (7, 8)
-    assert finished["epochs"] == resumed["epochs"] == 2
-    assert finished["seconds"] > 0
-    assert "seconds" not in resumed
-    for run in (finished, resumed):
-        assert 0 < run["test_acc"] < 1
-        assert run["parameters"] == 17_506
