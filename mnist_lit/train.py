@@ -5,6 +5,7 @@ best checkpoint.
 """
 
 import ctypes
+import io
 import itertools
 import logging
 import math
@@ -376,6 +377,8 @@ def main() -> None:
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
     threading.excepthook = report_thread
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # each epoch at once, through a pipe, too
     keep_freed_memory()
     try:
         DigitCLI(

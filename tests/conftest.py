@@ -1,5 +1,6 @@
 """Real MNIST, unpacked once for all tests, and a count of the faults that they inject."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import pytest
 from torchvision.datasets import MNIST
 
 from mnist_lit.data import Digits, restore_mnist
+
+# The commands under test are to show their lines at once on machines where nothing sees to it.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 
 @pytest.fixture(scope="session")
