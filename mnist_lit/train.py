@@ -85,7 +85,6 @@ class Header(Callback):
         pl_module.print(
             f"{type(network).__name__}, {network.parameter_count:,} parameters,"
             f" on {describe_device(trainer)}",
-            flush=True,
         )
 
 
@@ -250,7 +249,7 @@ class DigitCLI(LightningCLI):
         )
         metrics["test_acc"] = test["test/acc"]
         if trainer.is_global_zero:
-            print(self._summary(metrics), flush=True)
+            print(self._summary(metrics))
         if isinstance(trainer.logger, TensorBoardLogger):
             config = self.config["fit"].as_dict()
             trainer.logger.log_hyperparams(
