@@ -1,0 +1,431 @@
+"""The command line: `python -m mnist_lit.train [fit|validate|test|predict] [flags]`.
+
+The only file that knows all the others. Without a verb it fits; a fit ends with one test of the
+best checkpoint.
+"""
+
+import ctypes
+import io
+import itertools
+import logging
+import math
+import signal
+import sys
+import textwrap
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mnist_lit.callbacks import (
+    EpochLines,
+    EpochSeed,
+    Pictures,
+    Progress,
+    StopAtAccuracy,
+    StopOnSigterm,
+    percent,
+)
+from mnist_lit.checkpoints import (
+    WholeCheckpoints,
+    best_and_last,
+    find_checkpoint,
+    find_config,
+    resumed_version,
+    saved_settings,
+)
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.files import written_whole
+from mnist_lit.module import DigitClassifier
+
+
+class UsageError(Exception):
+    """A flag, file or folder that the user gave cannot be used; the message names it."""
+
+
+class Parser(LightningArgumentParser):
+    """Reports a wrong flag in one line instead of the usage of some two hundred flags."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UsageError(message) from ex
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml beside the curves of a new fit; a resumed fit keeps the one it has."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        log_dir = trainer.log_dir  # every process must ask for it
+        if stage != "fit" or not (trainer.logger and log_dir and trainer.is_global_zero):
+            return
+        path = Path(log_dir) / self.config_filename
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as partial:
+                self.parser.save(self.config, partial, skip_unset=False, multifile=False)
+
+
+class Header(Callback):
+    """Says what is trained and on what, once the processes have shared out the threads."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network: Any = pl_module.network
+        pl_module.print(
+            f"{type(network).__name__}, {network.parameter_count:,} parameters,"
+            f" on {describe_device(trainer)}",
+        )
+
+
+class DigitCLI(LightningCLI):
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(StopAtAccuracy, "stop")
+        parser.set_defaults({"stop.epochs": 5})  # of the command: alone, the callback averages none
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        args = sys.argv[1:] if args is None else args
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+            args = ["fit", *args]
+        try:
+            self.config = parser.parse_args(args)
+            fit = self.config.get("fit")
+            if fit and fit.ckpt_path and (of := find_config(fit.ckpt_path, log_root(fit.trainer))):
+                # A resumed fit has the settings that it began with; flags given now still win.
+                self.config = parser.parse_args(["fit", "--config", str(of), *args[1:]])
+        except (UsageError, UnicodeDecodeError) as error:
+            if "Problems parsing config" in str(error) or isinstance(error, UnicodeDecodeError):
+                files = [b for a, b in itertools.pairwise(args) if a in ("-c", "--config")]
+                files += [arg.removeprefix("--config=") for arg in args if "--config=" in arg]
+                raise UsageError(f"--config {' or '.join(files)} is not YAML: {error}") from error
+            raise
+
+    def _parse_ckpt_path(self) -> None:
+        """Find `last` or `best` in the newest run; a checkpoint's settings win over flags."""
+        config = self.config[self.config.subcommand]
+        if config.ckpt_path is None:
+            if self.config.subcommand != "fit":
+                raise UsageError(
+                    f"{self.config.subcommand} needs --ckpt_path: a checkpoint file, or last or"
+                    " best for those of the newest run"
+                )
+            return
+        config.weights_only = True  # nothing in the file is executed
+        try:
+            found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
+            saved = saved_settings(found) if found else {}
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if found is None:
+            broken_off = f"--ckpt_path {config.ckpt_path}: the newest fit ended in its first epoch"
+            if self.config.subcommand != "fit":
+                raise UsageError(f"{broken_off} and saved nothing")
+            warnings.warn(f"{broken_off}, so this one begins anew", stacklevel=2)
+        config.ckpt_path = found
+        given = config.model.clone()
+        saved = {name: value for name, value in saved.items() if name in given}
+        try:
+            subconfig = {self.config.subcommand: {"model": saved}}
+            self.config = self.parser.parse_object(subconfig, self.config)  # checks their types
+        except UsageError as error:
+            raise UsageError(f"--ckpt_path {found}: {error}") from error
+        used = self.config[self.config.subcommand].model
+        changed = [
+            f"{name} {used[name]} (not {given[name]})"
+            for name in saved
+            if used[name] != given[name]
+        ]
+        if changed and getattr(rank_zero_only, "rank", 0) == 0:
+            print(
+                f"used as in the checkpoint: --model.{', --model.'.join(changed)}", file=sys.stderr
+            )
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UsageError(f"--seed_everything: {error}") from error
+
+    def before_instantiate_classes(self) -> None:
+        if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
+        trainer = self.config[self.subcommand].trainer
+        for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
+            if trainer[name] == 0:
+                raise UsageError(f"--trainer.{name} must be above 0")
+        if trainer.accumulate_grad_batches < 1:
+            raise UsageError("--trainer.accumulate_grad_batches must be at least 1")
+        if trainer.precision is None:
+            trainer.precision = default_precision(trainer.accelerator)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, ImportError) as error:  # of ours and of the Trainer
+            raise UsageError(str(error)) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as stopped:
+            if self.trainer.interrupted:  # a shell's usual status, which Lightning does not give
+                number = signal.SIGTERM if isinstance(stopped, SIGTERMException) else signal.SIGINT
+                raise SystemExit(128 + number) from None
+            raise
+        except OSError as error:
+            unnamed = error.errno is not None and error.filename is None
+            if unnamed and isinstance(self.trainer.logger, TensorBoardLogger):
+                error.filename = self.trainer.logger.log_dir  # its writer does not say
+            raise
+        except Exception as error:
+            calls = traceback.extract_tb(error.__traceback__)
+            if any("checkpoint_connector" in c.filename and "restore" in c.name for c in calls):
+                path = self.config_init[subcommand]["ckpt_path"]
+                reason = f"{type(error).__name__}: {error}"
+                raise UsageError(f"--ckpt_path {path} cannot be restored: {reason}") from error
+            if isinstance(error, ValueError) and "--" in str(error):
+                raise UsageError(str(error)) from error
+            raise  # not about a flag or file: whoever mends it needs the traceback
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        trainer, ckpt_path = config["trainer"], config["ckpt_path"]
+        if trainer["logger"] in (None, True):
+            logs = log_root(trainer)
+            kwargs["logger"] = TensorBoardLogger(
+                logs.parent,
+                name=logs.name,
+                version=resumed_version(ckpt_path, logs) if self.subcommand == "fit" else None,
+                default_hp_metric=False,
+            )
+        self.pictures = Pictures()
+        ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        callbacks = [*(trainer["callbacks"] or []), *ours]
+        if kwargs.get("logger", trainer["logger"]):
+            callbacks.append(LearningRateMonitor("step"))
+        if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
+            callbacks.append(Progress())
+        else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
+            kwargs["enable_progress_bar"] = False
+        self.best, self.last = best_and_last()
+        if trainer["enable_checkpointing"] is not False:
+            callbacks += [self.best, self.last]
+        kwargs["plugins"] = trainer["plugins"] or [WholeCheckpoints()]
+        if trainer["enable_model_summary"] is None:
+            kwargs["enable_model_summary"] = False  # the header says the one number that matters
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def before_fit(self) -> None:
+        self.started = time.perf_counter()
+
+    def after_fit(self) -> None:
+        trainer = self.trainer
+        metrics: dict[str, float] = {
+            "epochs": trainer.current_epoch,
+            "seconds": time.perf_counter() - self.started,
+        }
+        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
+            return
+        if (reached := self.config_init["fit"]["stop"].reached_epoch) is not None:
+            metrics["target_epoch"] = reached
+        if self.best.best_model_score is not None:
+            metrics["best_val_acc"] = float(self.best.best_model_score)
+        [test] = trainer.test(
+            self.model,
+            self.datamodule,
+            ckpt_path=self.checkpoint,
+            verbose=False,
+            weights_only=True,
+        )
+        metrics["test_acc"] = test["test/acc"]
+        if trainer.is_global_zero:
+            print(self._summary(metrics))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            config = self.config["fit"].as_dict()
+            trainer.logger.log_hyperparams(
+                {key: config[key] for key in ("seed_everything", "model", "data", "stop")},
+                {f"final/{name}": value for name, value in metrics.items()},
+            )
+            trainer.logger.finalize("success")  # writes it out: the test has closed the file
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The file that is tested: of the best epoch, or of the last if none was validated."""
+        return self.best.best_model_path or self.last.best_model_path or None
+
+    def _summary(self, metrics: dict[str, float]) -> str:
+        trainer, stop = self.trainer, self.config_init["fit"]["stop"]
+        validated, tested = (
+            min(len(digits), int(sum(batches)) * self.datamodule.batch_size * trainer.world_size)
+            for digits, batches in (
+                (self.datamodule.val_set, trainer.num_val_batches),
+                (self.datamodule.test_set, trainer.num_test_batches),
+            )
+        )
+        unseen = self.datamodule.val_size or trainer.limit_val_batches == 0
+        looks = "measured once" if unseen else "also seen after every epoch"
+        low, high = wilson_interval(metrics["test_acc"], tested)
+        if stop.accuracy is None:
+            target = "none set"
+        elif stop.reached_epoch:
+            target = f"{percent(stop.accuracy)} reached in epoch {stop.reached_epoch}"
+        else:
+            epochs = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)}"
+            target = f"{percent(stop.accuracy)} not reached in {epochs}"
+        rows = {
+            "device": describe_device(trainer),
+            "parameters": f"{self.model.network.parameter_count:,}",
+            "target": target,
+            "best val": f"{percent(metrics['best_val_acc'])} of {validated:,}"
+            if "best_val_acc" in metrics
+            else "none: the last weights were tested",
+            "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
+            f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
+            "time": f"{metrics['seconds']:.0f} s",
+            "checkpoint": self.checkpoint and relative(self.checkpoint),
+        }
+        if isinstance(trainer.logger, TensorBoardLogger):
+            rows["curves"] = f"tensorboard --logdir {relative(trainer.logger.root_dir)}"
+        return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+    def after_test(self) -> None:
+        if self.trainer.is_global_zero:
+            print(self.pictures.test_table())
+            if isinstance(self.trainer.logger, TensorBoardLogger):
+                print(f"pictures in {relative(self.trainer.logger.log_dir)}")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Writes the digit read in each test image, one a line, to the run's log folder."""
+        if self.trainer.world_size > 1:  # each process would read its own share of the images
+            raise UsageError("predict runs in one process: use --trainer.devices 1")
+        batches: Any = self.trainer.predict(**kwargs)
+        digits = torch.cat(batches).tolist()
+        path = Path(self.trainer.log_dir or ".") / "predictions.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial:
+            partial.write_text("".join(f"{digit}\n" for digit in digits))
+        print(f"{len(digits):,} digits written to {path}")
+
+
+def default_precision(accelerator: str) -> str:
+    """bf16-mixed where the processor multiplies bfloat16 itself, else 32-true."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+        )
+    if accelerator != "cpu" and torch.backends.mps.is_available():
+        return "32-true"
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bf16-mixed" if fast else "32-true"
+
+
+def describe_device(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        name += f" with {threads} thread{'s' * (threads != 1)}"
+    processes = f" x {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{name}{processes}, {trainer.precision}"
+
+
+def log_root(trainer_config: Namespace) -> Path:
+    """The folder that holds version_0, version_1, ..."""
+    return Path(trainer_config["default_root_dir"] or ".") / "lightning_logs"
+
+
+def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
+    """95 % interval of an accuracy measured on `number` images (Wilson, JASA 22, 1927)."""
+    z2 = 1.96**2
+    center = (accuracy + z2 / (2 * number)) / (1 + z2 / number)
+    spread = math.sqrt(accuracy * (1 - accuracy) / number + z2 / (4 * number**2))
+    half = 1.96 * spread / (1 + z2 / number)
+    return center - half, center + half
+
+
+def relative(path: str) -> str:
+    """The path from the working directory where it lies below it."""
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main() -> None:
+    # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    for unhelpful in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
+        "The number of training batches",  # smaller than the interval of step logs: a short epoch
+        "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
+        "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
+    ):
+        warnings.filterwarnings("ignore", message=unhelpful)
+    threading.excepthook = report_thread
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # each epoch at once, through a pipe, too
+    keep_freed_memory()
+    try:
+        DigitCLI(
+            DigitClassifier,
+            MNISTDataModule,
+            save_config_callback=SaveConfig,
+            seed_everything_default=42,
+            trainer_defaults={"max_epochs": 20},
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+    except (UsageError, MisconfigurationException) as error:
+        fail(error, status=2)
+    except OSError as error:
+        fail(error, status=1)
+    except KeyboardInterrupt:  # outside of the Trainer, which handles its own
+        raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        # Lightning leaves gloo's threads running, which now and then abort a process as it exits.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def keep_freed_memory() -> None:
+    """Stops glibc from handing large tensors back to the system after every step.
+
+    The pages would be fetched again, and zeroed, in the next one: a fifth of a step's time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:  # musl has none
+        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+        mallopt(m_trim_threshold, 2**31 - 1)
+        mallopt(m_mmap_threshold, 2**30)
+
+
+def report_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread writes no traceback when its disk is full: it tells the main thread."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
+
+
+def fail(error: Exception, status: int) -> NoReturn:
+    """One line on standard error, then exit."""
+    message = textwrap.shorten(str(error), 1000)
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

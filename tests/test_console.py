@@ -1,0 +1,395 @@
+"""The command line on real MNIST: whole runs in subprocesses, and a table of bad input."""
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import Survived
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_lit.network import TinyNet, load_network
+from mnist_lit.train import main, wilson_interval
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mnist_lit.train", *map(str, arguments)]
+
+
+def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command as a person types it, in a folder that is not the project's."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def run_and_signal(
+    cwd: Path, line_start: str, signal_: signal.Signals, *arguments: object
+) -> tuple[int, str]:
+    """Send the signal when such a line is printed; exit status and what was printed after it."""
+    # A shell that started the tests in the background has them ignore Ctrl-C, which is inherited.
+    with subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(line_start):
+                process.send_signal(signal_)
+                break
+        rest = process.stdout.read()
+    return process.returncode, rest
+
+
+@pytest.fixture(scope="module")
+def fitted(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the debug config was fitted, and what the run printed."""
+    cwd = tmp_path_factory.mktemp("fitted")
+    done = run(cwd, *DEBUG, "--data.data_dir", data_dir)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return cwd, done.stdout
+
+
+def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> None:
+    cwd, printed = fitted
+    lines = printed.splitlines()
+    assert re.match(r"DigitNet, 17,506 parameters, on cpu with \d+ threads?, \S+$", lines[0])
+    number = r"\d+\.\d{4}  acc \d+\.\d\d %"
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    for line in epochs:
+        assert re.match(
+            rf"epoch  \d/2   train loss {number}   val loss {number} [* ] +[\d.]+ s", line
+        )
+    assert "*" in epochs[0]
+    summary = dict(re.split(r"\s\s+", line, maxsplit=1) for line in lines if "  " in line)
+    assert summary["parameters"] == "17,506"
+    assert summary["target"] == "99.40 % not reached in 2 epochs"
+    assert re.match(r"\d+\.\d\d % of 320, measured once; 95 % interval", summary["test"])
+    assert re.match(r"\d+\.\d\d % of 320$", summary["best val"])
+    assert (cwd / summary["checkpoint"]).is_file()
+    assert summary["curves"] == "tensorboard --logdir lightning_logs"
+
+
+def test_a_fit_on_all_digits_looks_at_the_test_set_once(data_dir: Path, tmp_path: Path) -> None:
+    everything = ["--data.val_size", 0, "--trainer.limit_val_batches", 0]
+    done = run(tmp_path, *DEBUG, *everything, "--data.data_dir", data_dir)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert " val " not in re.sub("best val", "", done.stdout)
+    assert re.search(r"^best val +none: the last weights were tested$", done.stdout, re.MULTILINE)
+    assert re.search(r"^test .* of 320, measured once", done.stdout, re.MULTILINE)
+    [checkpoint] = re.findall(r"^checkpoint +(\S+)$", done.stdout, re.MULTILINE)
+    assert Path(checkpoint).name == "last.ckpt"
+    assert (tmp_path / checkpoint).is_file()
+
+
+def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    data = ["--data.data_dir", data_dir]
+    sizes = ["--model.narrow", 2, "--model.margin", 3, "--model.crops", 5]
+    done = run(tmp_path, *DEBUG, *data, "--model.network", "TinyNet", *sizes)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"TinyNet, {TinyNet(2).parameter_count:,} parameters, on ")
+    [accuracy] = re.findall(r"^test +(\S+) %", done.stdout, re.MULTILINE)
+    again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
+    changed = "--model.network TinyNet (not DigitNet), --model.margin 3 (not 0)"
+    changed += ", --model.crops 5 (not 1), --model.narrow 2 (not 18)"
+    assert again.stderr == f"used as in the checkpoint: {changed}\n"
+    [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
+    assert int(right) / 3.2 == pytest.approx(float(accuracy), abs=0.006)
+    [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
+    assert load_network(best).sizes == {"narrow": 2, "margin": 3, "crops": 5}
+
+
+def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:
+    version = fitted[0] / "lightning_logs" / "version_0"
+    events = EventAccumulator(str(version)).Reload()
+    tags = events.Tags()
+    scalars = {"train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr"}
+    assert scalars <= set(tags["scalars"])
+    assert len(events.Scalars("val/acc")) == 2
+    assert {"augmented training digits", "val/confusion", "val/misread"} <= set(tags["images"])
+    hparams = [e for f in version.glob("events*") for e in [f.read_bytes()] if b"hparams" in e]
+    assert any(b"model/max_lr" in content for content in hparams)
+    assert {"final/best_val_acc", "final/test_acc"} <= set(tags["scalars"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_saved_config_runs_again_to_the_same_numbers(
+    workers: int, fitted: tuple[Path, str], tmp_path: Path
+) -> None:
+    cwd, printed = fitted
+    config = cwd / "lightning_logs" / "version_0" / "config.yaml"
+    done = run(tmp_path, "--config", config, "--data.num_workers", workers)
+    assert done.returncode == 0, done.stderr
+
+    def numbers(output: str) -> list[str]:
+        return re.findall(r"(?:loss|acc|best val|test) +\d+\.\d+", output)
+
+    assert len(numbers(printed)) == 2 * 4 + 2
+    assert numbers(done.stdout) == numbers(printed)
+    settings = yaml.safe_load(config.read_text())
+    assert settings["model"]["max_lr"] == 0.01
+    assert settings["trainer"]["precision"] is not None  # what was chosen for this machine
+
+
+def test_a_checkpoint_wins_over_flags_and_says_so(fitted: tuple[Path, str], data_dir: Path) -> None:
+    flags = ["--ckpt_path", "best", "--data.data_dir", data_dir, "--trainer.limit_test_batches", 1]
+    done = run(fitted[0], "test", *flags, "--model.narrow", 5, "--model.wide", 32)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "used as in the checkpoint: --model.narrow 18 (not 5)\n"
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb: str) -> None:
+    cwd, printed = fitted
+    config = cwd / "lightning_logs" / "version_0" / "config.yaml"
+    data = yaml.safe_load(config.read_text())["data"]["data_dir"]
+    limits = [f"--trainer.limit_{part}_batches=5" for part in ("val", "test", "predict")]
+    done = run(cwd, verb, "--ckpt_path", "best", "--data.data_dir", data, *limits)
+    assert done.returncode == 0, done.stderr
+    if verb == "predict":
+        [path] = (cwd / "lightning_logs").glob("version_*/predictions.txt")
+        assert len(path.read_text().splitlines()) == 5 * 64
+    else:
+        stage = {"validate": "val", "test": "test"}[verb]
+        [fit_acc] = re.findall(rf"^(?:best )?{stage} +(\d+\.\d+) %", printed, re.MULTILINE)
+        [verb_acc] = re.findall(rf"{stage}/acc\D+([\d.]+)", done.stdout)
+        assert float(verb_acc) * 100 == pytest.approx(float(fit_acc), abs=0.006)
+    if verb == "test":
+        [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", done.stdout, re.MULTILINE)
+        assert int(right) / 3.2 == pytest.approx(float(fit_acc), abs=0.006)
+        [folder] = re.findall(r"^pictures in (\S+)$", done.stdout, re.MULTILINE)
+        names = {"confusion", "misread", "digits", "reliability"}
+        assert {path.name for path in (cwd / folder).glob("*.png")} == {
+            f"test-{name}.png" for name in names
+        }
+    assert not (cwd / "lightning_logs" / "version_1" / "config.yaml").exists()
+
+
+def test_predict_refuses_to_share_the_images(fitted: tuple[Path, str]) -> None:
+    cwd, _ = fitted
+    flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
+    done = run(cwd, "predict", "--ckpt_path", "best", *flags)
+    assert done.returncode == 2
+    assert done.stderr == "error: predict runs in one process: use --trainer.devices 1\n"
+
+
+def test_stops_at_the_target(data_dir: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, *DEBUG, "--data.data_dir", data_dir, "--stop.accuracy", 0.01)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch  1/2") == 1
+    assert "epoch  2/2" not in done.stdout
+    assert "target val/acc 1.00 % reached in epoch 1" in done.stdout
+    assert re.search(r"^target +1.00 % reached in epoch 1$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_an_interrupted_fit_says_how_to_go_on(
+    number: signal.Signals, data_dir: Path, tmp_path: Path, survived: Survived
+) -> None:
+    flags = (*DEBUG, "--data.data_dir", data_dir, "--trainer.max_epochs", 50)
+    returncode, rest = run_and_signal(tmp_path, "epoch  2/50", number, *flags)
+    assert returncode == 128 + number
+    assert re.search(r"interrupted: --ckpt_path lightning_logs/\S+/last\.ckpt goes on", rest)
+    assert (tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt").is_file()
+    survived("signal")
+
+
+def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str]) -> None:
+    cwd, _ = fitted
+    version = cwd / "lightning_logs" / "version_0"
+    before = {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
+    config = version / "config.yaml"
+    last = version / "checkpoints" / "last.ckpt"
+    done = run(cwd, "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 3)
+    assert done.returncode == 2
+    assert "--trainer.max_epochs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert before == {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
+
+
+def write(name: str, content: str | bytes) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return make
+
+
+class Payload:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch executed",)
+
+
+def foreign_checkpoint(folder: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, folder / "foreign.ckpt")
+
+
+BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] = {
+    # what is wrong: arguments, exit status, what the message names, what the folder holds
+    "unknown flag": (["--model.narow", "3"], 2, "--model.narow", None),
+    "unknown verb": (["fitt"], 2, "fitt", None),
+    "no number": (["--trainer.max_epochs", "many"], 2, "trainer.max_epochs", None),
+    "no value": (["--trainer.max_epochs"], 2, "--trainer.max_epochs", None),
+    "no end": (["--trainer.max_epochs", "-1"], 2, "--trainer.max_epochs", None),
+    "percent for fraction": (["--stop.accuracy", "99.4"], 2, "--stop.accuracy", None),
+    "zero target": (["--stop.accuracy", "0"], 2, "--stop.accuracy", None),
+    "mean of no epoch": (["--stop.epochs", "0"], 2, "--stop.epochs", None),
+    "no channels": (["--model.narrow", "0"], 2, "--model.narrow", None),
+    "no image left": (["--model.margin", "14"], 2, "--model.margin", None),
+    "all dropped": (["--model.dropout", "1"], 2, "--model.dropout", None),
+    "no learning rate": (["--model.max_lr", "0"], 2, "--model.max_lr", None),
+    "a rate that explodes": (
+        [*DEBUG, "--model.max_lr", "1e30"],
+        2,
+        "use a lower --model.max_lr",
+        None,
+    ),
+    "unknown optimizer": (["--model.optimizer", "sgd"], 2, "model.optimizer", None),
+    "no muon rate": (["--model.muon_lr", "0"], 2, "--model.muon_lr", None),
+    "rate in words": (["--model.max_lr", "fast"], 2, "model.max_lr", None),
+    "empty batch": (["--data.batch_size", "0"], 2, "--data.batch_size", None),
+    "half a batch": (["--data.batch_size", "1.5"], 2, "data.batch_size", None),
+    "nothing to train on": (["--data.val_size", "60000"], 2, "--data.val_size", None),
+    "negative workers": (["--data.num_workers", "-1"], 2, "--data.num_workers", None),
+    "scale to nothing": (
+        ["--data.augmentation.scale", "1"],
+        2,
+        "--data.augmentation.scale",
+        None,
+    ),
+    "unknown accelerator": (["--trainer.accelerator", "abacus"], 2, "abacus", None),
+    "no devices": (["--trainer.devices", "0"], 2, "devices", None),
+    "unknown precision": (["--trainer.precision", "17"], 2, "trainer.precision", None),
+    "no such config": (["--config", "absent.yaml"], 2, "absent.yaml", None),
+    "seed below zero": (["--seed_everything", "-1"], 2, "seed", None),
+    "seed too large": (["--seed_everything", "99999999999"], 2, "seed", None),
+    "devices in words": (["--trainer.devices", "abc"], 2, "devices", None),
+    "devices that are none": (["--trainer.devices", "-1"], 2, "devices", None),
+    "accelerator of another package": (["--trainer.accelerator", "tpu"], 2, "torch_xla", None),
+    "no step": (
+        ["--trainer.limit_train_batches", "0"],
+        2,
+        "--trainer.limit_train_batches",
+        None,
+    ),
+    "nothing to test": (
+        ["--trainer.limit_test_batches", "0"],
+        2,
+        "--trainer.limit_test_batches",
+        None,
+    ),
+    "no gradient": (
+        ["--trainer.accumulate_grad_batches", "0"],
+        2,
+        "--trainer.accumulate_grad_batches",
+        None,
+    ),
+    "config by an equals sign": (["--config=x.yaml"], 2, "x.yaml", write("x.yaml", "{[")),
+    "config is no YAML": (["--config", "x.yaml"], 2, "x.yaml", write("x.yaml", "{[")),
+    "config with an unknown key": (
+        ["--config", "x.yaml"],
+        2,
+        "epochs",
+        write("x.yaml", "trainer: {epochs: 3}"),
+    ),
+    "config is binary": (["--config", "x.yaml"], 2, "x.yaml", write("x.yaml", b"\xff\xfe\x00")),
+    "no such checkpoint": (["--ckpt_path", "absent.ckpt"], 2, "absent.ckpt", None),
+    "no run yet": (["--ckpt_path", "last"], 2, "--ckpt_path last", None),
+    "test of nothing": (["test"], 2, "--ckpt_path", None),
+    "empty checkpoint": (["--ckpt_path", "x.ckpt"], 2, "x.ckpt", write("x.ckpt", b"")),
+    "text as checkpoint": (["test", "--ckpt_path", "x.ckpt"], 2, "x.ckpt", write("x.ckpt", "hi")),
+    "foreign checkpoint": (["--ckpt_path", "foreign.ckpt"], 2, "foreign.ckpt", foreign_checkpoint),
+    "checkpoint with a payload": (
+        ["test", "--ckpt_path", "x.ckpt"],
+        2,
+        "x.ckpt",
+        write("x.ckpt", pickle.dumps(Payload())),
+    ),
+    "folder as checkpoint": (["--ckpt_path", "."], 2, "--ckpt_path", None),
+    "data folder is a file": (["--data.data_dir", "x"], 1, "x", write("x", "")),
+    "log folder is a file": (["--trainer.default_root_dir", "x"], 1, "x", write("x", "")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_in_two_lines(
+    case: str,
+    tmp_path: Path,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    survived: Survived,
+) -> None:
+    arguments, status, named, prepare = BAD_INPUT[case]
+    monkeypatch.chdir(tmp_path)
+    if prepare:
+        prepare(tmp_path)
+    if "--data.data_dir" not in arguments and "test" not in arguments and arguments[0] != "fitt":
+        arguments = ["--data.data_dir", str(data_dir), *arguments]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    error = capfd.readouterr().err
+    assert exit_.value.code == status, error
+    assert named in error
+    assert len(error.strip().splitlines()) <= 2, error
+    assert "Traceback" not in error
+    assert not (tmp_path / "executed").exists()
+    survived("wrong usage")
+
+
+def test_help_explains_our_flags(tmp_path: Path) -> None:
+    assert "fit" in run(tmp_path, "--help").stdout
+    shown = " ".join(run(tmp_path, "fit", "--help").stdout.split())
+    for flag, meaning in [
+        ("--stop.accuracy", "Validation accuracy, as a fraction"),
+        ("--data.augmentation.degrees", "in degrees"),
+        ("--data.val_size", "held out for validation"),
+        ("--model.max_lr", "learning rate at the top"),
+        ("--model.average", "moving average"),
+    ]:
+        assert flag in shown
+        assert meaning in shown
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_trains(config: Path, data_dir: Path, tmp_path: Path) -> None:
+    given = yaml.safe_load(config.read_text())["trainer"]
+    validates = given.get("limit_val_batches") != 0
+    parts = ("train", "test", "val") if validates else ("train", "test")
+    limits = [f"--trainer.limit_{part}_batches=2" for part in parts]
+    done = run(
+        tmp_path, "--config", config, "--data.data_dir", data_dir, *limits, "--trainer.max_epochs=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("--data.val_size 0" in done.stderr) == (config.stem == "seed")
+    [header] = re.findall(r"^\w+, [\d,]+ parameters, on (.+)$", done.stdout, re.MULTILINE)
+    [device] = re.findall(r"^device +(.+)$", done.stdout, re.MULTILINE)
+    assert header == device
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "number", "low", "high"),
+    [(0.5, 10, 0.2366, 0.7634), (0.994, 10_000, 0.99229, 0.99534), (1.0, 10, 0.7225, 1.0)],
+)
+def test_wilson_interval(accuracy: float, number: int, low: float, high: float) -> None:
+    assert wilson_interval(accuracy, number) == pytest.approx((low, high), abs=1e-4)
