@@ -25,11 +25,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from record import save
 from torch import Tensor
 
-from mnist_lit.callbacks import EpochLines, EpochSeed, Progress
+from mnist_lit.callbacks import EpochSeed
+from mnist_lit.console import EpochLines, Progress
 from mnist_lit.data import Batch, MNISTDataModule
+from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.module import DigitClassifier
 from mnist_lit.network import ConvBlock, DigitNet
-from mnist_lit.train import default_precision, keep_freed_memory
 
 
 class StopWatch(Callback):

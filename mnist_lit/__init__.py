@@ -18,7 +18,7 @@ def load_pretrained() -> "Network":
     It takes (B, 1, 28, 28) in [0, 1], white digits on black, and returns (B, 10) logits.
     """
     from mnist_lit.assets import FILES  # here, so that `import mnist_lit` loads no torch
-    from mnist_lit.network import load_network
+    from mnist_lit.weights import load_network
 
     with resources.as_file(FILES / "digitnet.pt") as path:
         return load_network(path)

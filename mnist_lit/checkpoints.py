@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_lit.files import written_whole
-from mnist_lit.network import load_safely, network_from
+from mnist_lit.weights import load_safely, network_from
 
 
 class OwnCheckpoints(ModelCheckpoint):
@@ -152,3 +155,22 @@ def saved_settings(path: str) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"--ckpt_path {path}: {reason}") from error
     return settings
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml beside the curves of a new fit; a resumed fit keeps the one it has."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        log_dir = trainer.log_dir  # every process must ask for it
+        if stage != "fit" or not (trainer.logger and log_dir and trainer.is_global_zero):
+            return
+        path = Path(log_dir) / self.config_filename
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as partial:
+                self.parser.save(self.config, partial, skip_unset=False, multifile=False)
+
+
+def log_root(trainer_config: Namespace) -> Path:
+    """The folder that holds version_0, version_1, ..."""
+    return Path(trainer_config["default_root_dir"] or ".") / "lightning_logs"

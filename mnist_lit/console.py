@@ -1,130 +1,28 @@
-"""What happens around training: stopping at the target, repeatable draws, console, pictures."""
+"""What a run prints: its header, the bar, a line for each epoch, the summary."""
 
 import math
-import os
-import signal
-import statistics
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from matplotlib.figure import Figure
-from matplotlib.image import imread
 from torch import Tensor
-from torchmetrics.classification import MulticlassCalibrationError
-from torchvision.utils import make_grid
 
-BINS = 15  # of the reliability diagram
+from mnist_lit.device import describe_device
 
 
-class StopAtAccuracy(Callback):
-    """Stops the fit once `val/acc` reaches a target, and says in which epoch.
+class Header(Callback):
+    """Says what is trained and on what, once the processes have shared out the threads."""
 
-    Args:
-        accuracy: Validation accuracy, as a fraction, at which to stop; exactly this value is
-            enough. null trains to the end.
-        epochs: The accuracy is the mean of so many epochs, the newest of them, or of as many as
-            there are yet: a fit that has only just crossed a line has nothing to spare.
-    """
-
-    def __init__(self, accuracy: float | None = 0.994, epochs: int = 1) -> None:
-        if accuracy is not None and not 0 < accuracy <= 1:
-            raise ValueError(
-                f"--stop.accuracy is a fraction above 0 and up to 1, such as 0.994, not {accuracy}"
-            )
-        if epochs < 1:
-            raise ValueError(f"--stop.epochs must be at least 1, not {epochs}")
-        self.accuracy = accuracy
-        self.recent = deque[float](maxlen=epochs)
-        self.reached_epoch: int | None = None  # counted from 1
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.reached_epoch is not None:
-            trainer.should_stop = True  # resumed from the checkpoint of the epoch that reached it
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self.accuracy is None:
-            return
-        val_acc = trainer.callback_metrics["val/acc"]
-        self.recent.append(float(val_acc))
-        # Compared in the metric's own float32, in which 0.994 and 9940 / 10000 are the same number.
-        mean, target = (
-            torch.tensor(value, dtype=val_acc.dtype)
-            for value in (statistics.fmean(self.recent), self.accuracy)
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network: Any = pl_module.network
+        pl_module.print(
+            f"{type(network).__name__}, {network.parameter_count:,} parameters,"
+            f" on {describe_device(trainer)}",
         )
-        if mean >= target:
-            self.reached_epoch = trainer.current_epoch + 1
-            trainer.should_stop = True
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.accuracy is not None and self.reached_epoch is not None:
-            mean = f", as the mean of {len(self.recent)} epochs" if len(self.recent) > 1 else ""
-            pl_module.print(
-                f"target val/acc {percent(self.accuracy)} reached in epoch"
-                f" {self.reached_epoch}{mean}"
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "target": [self.accuracy, self.recent.maxlen],
-            "reached_epoch": self.reached_epoch,
-            "recent": list(self.recent),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.recent.extend(state_dict.get("recent", []))  # older versions saved none
-        if state_dict.get("target") == [self.accuracy, self.recent.maxlen]:
-            self.reached_epoch = state_dict["reached_epoch"]
-
-
-class StopOnSigterm(Callback):
-    """Ends a fit of several processes at once when the first of them gets SIGTERM.
-
-    Lightning's own handler waits for the other processes in the middle of a step, in which they may
-    be waiting for this one. Checkpoints are written whole, so that any moment will do.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
-            signal.signal(signal.SIGTERM, self._stop)
-
-    @staticmethod
-    def _stop(*_: Any) -> NoReturn:
-        raise SIGTERMException
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        kill_others = getattr(trainer.strategy.launcher, "kill", None)
-        if isinstance(exception, SIGTERMException) and kill_others:
-            kill_others(signal.SIGKILL)
-
-
-class EpochSeed(Callback):
-    """Starts every epoch's random draws from (seed, epoch, process), so a resumed fit repeats them.
-
-    A checkpoint holds no random state. With this, dropout and augmentation of epoch n do not depend
-    on whether the epochs before it ran in this process or in one that was killed.
-    """
-
-    # Not on_train_epoch_start, which Lightning skips for the first epoch after a resume, nor
-    # on_train_batch_start, before which the first batch is already augmented.
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seed(trainer.current_epoch, trainer.global_rank)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seed(trainer.current_epoch + 1, trainer.global_rank)
-
-    @staticmethod
-    def _seed(epoch: int, rank: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left there by seed_everything
-        torch.manual_seed((seed * 10_000 + epoch) * 10_000 + rank)
 
 
 class Progress(TQDMProgressBar):
@@ -213,220 +111,23 @@ class EpochLines(Callback):
         self.best = state_dict["best"]
 
 
-class Pictures(Callback):
-    """Pictures for TensorBoard: augmented training digits, confusion matrix, misread digits.
-
-    Those of the validation are of the one with the highest `val/acc`, and are drawn when the fit
-    ends. Those of a test come with the accuracy of each digit and a reliability diagram, and are
-    also written to the run's folder. Under DDP they show the first process's share of the images.
-    """
-
-    SHOWN = 40  # misread digits in the grid: a fitted network misreads about 60 of 10,000
-
-    def __init__(self) -> None:
-        self.best: dict[str, Any] = {"acc": -1.0}
-        self.reset()
-
-    def reset(self) -> None:
-        self.confusion = torch.zeros(10, 10, dtype=torch.long)  # [true digit, predicted digit]
-        self.misread: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
-        self.calibration = MulticlassCalibrationError(10, n_bins=BINS, sync_on_compute=False)
-        self.confidence: list[Tensor] = []  # (B,) probability of the predicted digit
-        self.correct: list[Tensor] = []  # (B,) bool
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.global_step == 0:
-            trainer.logger.experiment.add_image(
-                "augmented training digits", make_grid(batch[0][:64].cpu(), nrow=16), 0
-            )
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.reset()
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.reset()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        images, labels = batch
-        predicted = outputs.argmax(dim=1)
-        self.confusion += torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).cpu()
-        for i in (predicted != labels).nonzero().flatten().tolist():
-            if len(self.misread) < self.SHOWN:
-                self.misread.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        probabilities, labels = outputs.float().softmax(dim=1).cpu(), batch[1].cpu()
-        self.calibration.update(probabilities, labels)
-        confidence, predicted = probabilities.max(dim=1)
-        self.confidence.append(confidence)
-        self.correct.append(predicted == labels)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        val_acc = float(trainer.callback_metrics["val/acc"])
-        if val_acc > self.best["acc"]:
-            self.best = {
-                "acc": val_acc,
-                "confusion": self.confusion,
-                "misread": self.misread,
-            }
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and "confusion" in self.best:
-            board, step = trainer.logger.experiment, trainer.global_step
-            board.add_figure("val/confusion", draw_confusion(self.best["confusion"]), step)
-            board.add_figure("val/misread", draw_misread(self.best["misread"]), step)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero):
-            return
-        figures = {
-            "confusion": draw_confusion(self.confusion),
-            "misread": draw_misread(self.misread),
-            "digits": draw_digit_accuracy(self.confusion),
-            "reliability": draw_reliability(
-                torch.cat(self.confidence),
-                torch.cat(self.correct),
-                float(self.calibration.compute()),
-            ),
-        }
-        for name, figure in figures.items():
-            path = Path(trainer.logger.log_dir) / f"test-{name}.png"
-            try:
-                figure.savefig(path, dpi=120)
-            except OSError:
-                path.unlink(missing_ok=True)  # what there is of it
-                raise
-            trainer.logger.experiment.add_image(
-                f"test/{name}", imread(path)[:, :, :3], trainer.global_step, dataformats="HWC"
-            )
-
-    def test_table(self) -> str:
-        """How many of each digit were read, and the expected calibration error, as text."""
-        lines = ["digit   images   right   accuracy"]
-        counts = zip(
-            self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True
-        )
-        rows = [(str(digit), *count) for digit, count in enumerate(counts)]
-        rows.append(("all", int(self.confusion.trace()), int(self.confusion.sum())))
-        for digit, right, images in rows:
-            accuracy = percent(right / images) if images else "-"
-            lines.append(f"{digit:>5}  {images:7,}  {right:6,}   {accuracy:>8}")
-        ece = float(self.calibration.compute())
-        return "\n".join([*lines, f"expected calibration error {percent(ece)} ({BINS} bins)"])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-
-def draw_confusion(confusion: Tensor) -> Figure:
-    """(10, 10) counts [true, predicted] -> a heat map in which single errors are visible."""
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot()
-    errors = confusion.clone().fill_diagonal_(0)
-    axes.imshow(errors.numpy(), cmap="Reds", vmax=max(5, int(errors.max()) * 2))
-    for true in range(10):
-        for predicted in range(10):
-            if count := int(confusion[true, predicted]):
-                axes.text(
-                    predicted,
-                    true,
-                    str(count),
-                    ha="center",
-                    va="center",
-                    color="0.6" if true == predicted else "black",
-                )
-    correct, total = int(confusion.trace()), int(confusion.sum())
-    axes.set(
-        title=f"{total - correct} of {total:,} misread ({percent(correct / max(total, 1))} right)",
-        xlabel="predicted",
-        ylabel="true",
-        xticks=range(10),
-        yticks=range(10),
-    )
-    return figure
-
-
-def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
-    """Images (28, 28) with their true and predicted digit -> a labelled grid."""
-    columns, across, down = 8, 32, 44  # pixels from one image to the next
-    rows = max(1, math.ceil(len(misread) / columns))
-    figure = Figure(figsize=(columns * 0.8, rows * 1.1 + 0.4), layout="constrained")
-    figure.suptitle("true digit → what the network read")
-    axes = figure.add_subplot()  # of its own for each image, they would take seconds to lay out
-    for position, (image, true, predicted) in enumerate(misread):
-        x, y = position % columns * across, position // columns * down
-        axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 28, y + 28, y))
-        axes.text(x + 14, y - 2, f"{true} → {predicted}", ha="center")
-    axes.set(xlim=(0, columns * across), ylim=(rows * down - 12, -12))
-    axes.axis("off")
-    return figure
-
-
-def draw_digit_accuracy(confusion: Tensor) -> Figure:
-    """(10, 10) counts [true, predicted] -> a bar for each digit, from the worst of them up."""
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.add_subplot()
-    accuracy = 100 * confusion.diagonal() / confusion.sum(dim=1).clamp(min=1)
-    bars = axes.bar(range(10), accuracy.tolist(), color="tab:blue")
-    axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    floor = float(accuracy.min())
-    axes.set(
-        ylim=(max(0, floor - max(0.2, (100 - floor) / 2)), 100),
-        xticks=range(10),
-        xlabel="true digit",
-        ylabel="read correctly, %",
-    )
-    return figure
-
-
-def draw_reliability(confidence: Tensor, correct: Tensor, error: float) -> Figure:
-    """(N,) probabilities given to the predicted digits, (N,) bool -> how often they were right.
-
-    Bins of equal width with the images in each (Guo et al., On calibration of modern neural
-    networks, 2017). `error` is the expected calibration error, which the title states.
-    """
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    bins = (confidence * BINS).long().clamp(max=BINS - 1)
-    counts = torch.bincount(bins, minlength=BINS)
-    filled = counts.nonzero().flatten()
-    mean_confidence, right = (
-        (torch.bincount(bins, values, minlength=BINS)[filled] / counts[filled]).tolist()
-        for values in (confidence, correct.float())
-    )
-    upper.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, label="perfectly calibrated")
-    upper.plot(mean_confidence, right, "o-", color="tab:blue", label="this network")
-    upper.set(title=f"expected calibration error {percent(error)}", ylabel="share read correctly")
-    upper.legend()
-    lower.bar([(i + 0.5) / BINS for i in range(BINS)], counts.tolist(), width=0.9 / BINS)
-    lower.set(yscale="log", xlim=(0, 1), xlabel="probability of the digit read", ylabel="images")
-    return figure
-
-
 def percent(fraction: float | Tensor) -> str:
     """0.994 -> '99.40 %'. Two decimals, without which 99.4 cannot be told from 99.35."""
     return f"{100 * float(fraction):.2f} %"
+
+
+def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
+    """95 % interval of an accuracy measured on `number` images (Wilson, JASA 22, 1927)."""
+    z2 = 1.96**2
+    center = (accuracy + z2 / (2 * number)) / (1 + z2 / number)
+    spread = math.sqrt(accuracy * (1 - accuracy) / number + z2 / (4 * number**2))
+    half = 1.96 * spread / (1 + z2 / number)
+    return center - half, center + half
+
+
+def relative(path: str) -> str:
+    """The path from the working directory where it lies below it."""
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

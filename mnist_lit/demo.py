@@ -26,8 +26,10 @@ from starlette.routing import Route
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
-from mnist_lit.network import Network, load_network
-from mnist_lit.predict import Reading, UnreadableImageError, classify, explain, open_image, prepare
+from mnist_lit.images import UnreadableImageError, open_image, prepare
+from mnist_lit.network import Network
+from mnist_lit.predict import Reading, classify, explain
+from mnist_lit.weights import load_network
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
 HEADERS = {

@@ -1,7 +1,7 @@
 """A trained network as one file for other programs: `python -m mnist_lit.export --output FILE`.
 
 Three formats: `onnx` for ONNX Runtime and its like, `pt2` for `torch.export.load`, and `pt`, the
-weights for `mnist_lit.network.load_network`. Normalisation is inside, the batch size is free, the
+weights for `mnist_lit.weights.load_network`. Normalisation is inside, the batch size is free, the
 input `images` is (B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file appears under
 its name only after it has agreed with PyTorch on MNIST's whole test set.
 """
@@ -20,7 +20,8 @@ from torch import Tensor
 from mnist_lit import __version__, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.files import written_whole
-from mnist_lit.network import Network, load_network
+from mnist_lit.network import Network
+from mnist_lit.weights import load_network
 
 TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
 DESCRIPTION = (

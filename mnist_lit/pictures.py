@@ -1,216 +1,21 @@
-"""What happens around training: stopping at the target, repeatable draws, console, pictures."""
+"""What a run draws: augmented digits, confusion matrix, errors, calibration."""
 
 import math
-import os
-import signal
-import statistics
-import time
-from collections import deque
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
 from torchvision.utils import make_grid
 
+from mnist_lit.console import percent
+
 BINS = 15  # of the reliability diagram
-
-
-class StopAtAccuracy(Callback):
-    """Stops the fit once `val/acc` reaches a target, and says in which epoch.
-
-    Args:
-        accuracy: Validation accuracy, as a fraction, at which to stop; exactly this value is
-            enough. null trains to the end.
-        epochs: The accuracy is the mean of so many epochs, the newest of them, or of as many as
-            there are yet: a fit that has only just crossed a line has nothing to spare.
-    """
-
-    def __init__(self, accuracy: float | None = 0.994, epochs: int = 1) -> None:
-        if accuracy is not None and not 0 < accuracy <= 1:
-            raise ValueError(
-                f"--stop.accuracy is a fraction above 0 and up to 1, such as 0.994, not {accuracy}"
-            )
-        if epochs < 1:
-            raise ValueError(f"--stop.epochs must be at least 1, not {epochs}")
-        self.accuracy = accuracy
-        self.recent = deque[float](maxlen=epochs)
-        self.reached_epoch: int | None = None  # counted from 1
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.reached_epoch is not None:
-            trainer.should_stop = True  # resumed from the checkpoint of the epoch that reached it
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self.accuracy is None:
-            return
-        val_acc = trainer.callback_metrics["val/acc"]
-        self.recent.append(float(val_acc))
-        # Compared in the metric's own float32, in which 0.994 and 9940 / 10000 are the same number.
-        mean, target = (
-            torch.tensor(value, dtype=val_acc.dtype)
-            for value in (statistics.fmean(self.recent), self.accuracy)
-        )
-        if mean >= target:
-            self.reached_epoch = trainer.current_epoch + 1
-            trainer.should_stop = True
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.accuracy is not None and self.reached_epoch is not None:
-            mean = f", as the mean of {len(self.recent)} epochs" if len(self.recent) > 1 else ""
-            pl_module.print(
-                f"target val/acc {percent(self.accuracy)} reached in epoch"
-                f" {self.reached_epoch}{mean}"
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "target": [self.accuracy, self.recent.maxlen],
-            "reached_epoch": self.reached_epoch,
-            "recent": list(self.recent),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.recent.extend(state_dict.get("recent", []))  # older versions saved none
-        if state_dict.get("target") == [self.accuracy, self.recent.maxlen]:
-            self.reached_epoch = state_dict["reached_epoch"]
-
-
-class StopOnSigterm(Callback):
-    """Ends a fit of several processes at once when the first of them gets SIGTERM.
-
-    Lightning's own handler waits for the other processes in the middle of a step, in which they may
-    be waiting for this one. Checkpoints are written whole, so that any moment will do.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
-            signal.signal(signal.SIGTERM, self._stop)
-
-    @staticmethod
-    def _stop(*_: Any) -> NoReturn:
-        raise SIGTERMException
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        kill_others = getattr(trainer.strategy.launcher, "kill", None)
-        if isinstance(exception, SIGTERMException) and kill_others:
-            kill_others(signal.SIGKILL)
-
-
-class EpochSeed(Callback):
-    """Starts every epoch's random draws from (seed, epoch, process), so a resumed fit repeats them.
-
-    A checkpoint holds no random state. With this, dropout and augmentation of epoch n do not depend
-    on whether the epochs before it ran in this process or in one that was killed.
-    """
-
-    # Not on_train_epoch_start, which Lightning skips for the first epoch after a resume, nor
-    # on_train_batch_start, before which the first batch is already augmented.
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seed(trainer.current_epoch, trainer.global_rank)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seed(trainer.current_epoch + 1, trainer.global_rank)
-
-    @staticmethod
-    def _seed(epoch: int, rank: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left there by seed_everything
-        torch.manual_seed((seed * 10_000 + epoch) * 10_000 + rank)
-
-
-class Progress(TQDMProgressBar):
-    """One bar with the batch's loss and the epoch's running accuracy."""
-
-    def __init__(self) -> None:
-        # A refresh costs as much as a small step, so only every 20 steps.
-        super().__init__(refresh_rate=20, leave=False)
-        self.loss = torch.tensor(math.nan)
-
-    def init_validation_tqdm(self) -> Any:
-        bar = super().init_validation_tqdm()
-        if self.trainer.state.fn == "fit":
-            bar.disable = True  # two seconds: no bar of its own
-        return bar
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Any:
-        # From the metric's own counts: compute() would wait for the other processes under DDP.
-        metric: Any = pl_module.train_acc
-        correct, wrong = metric.tp.sum(), metric.fn.sum()
-        return {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx == 0:
-            self.train_progress_bar.set_description(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            )
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        self.loss = outputs["loss"]
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-
-class EpochLines(Callback):
-    """Prints a line for every epoch, with a star where `val/acc` is the best so far."""
-
-    def __init__(self) -> None:
-        self.best = 0.0
-        self.started = 0.0
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx == 0:
-            self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        line = (
-            f"epoch {trainer.current_epoch + 1:2d}/{trainer.max_epochs}"
-            f"   train loss {metrics['train/loss']:.4f}  acc {percent(metrics['train/acc'])}"
-        )
-        if "val/acc" in metrics:  # absent with --trainer.limit_val_batches 0
-            star = "*" if metrics["val/acc"] > self.best else " "
-            self.best = max(self.best, float(metrics["val/acc"]))
-            val_loss, val_acc = metrics["val/loss"], metrics["val/acc"]
-            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {star}"
-        pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        if not isinstance(exception, KeyboardInterrupt | SIGTERMException | OSError):
-            return
-        callbacks = trainer.checkpoint_callbacks
-        named = [Path(getattr(callback, "best_model_path", "")) for callback in callbacks]
-        last = [path for path in named if path.name == "last.ckpt" and path.is_file()]
-        if saved := last[0] if last else trainer.ckpt_path:
-            pl_module.print(f"interrupted: --ckpt_path {saved} goes on from its last whole epoch")
-        elif trainer.state.fn == "fit":
-            pl_module.print("interrupted in the first epoch: nothing is saved yet")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
 
 
 class Pictures(Callback):
@@ -425,8 +230,3 @@ def draw_reliability(confidence: Tensor, correct: Tensor, error: float) -> Figur
     lower.bar([(i + 0.5) / BINS for i in range(BINS)], counts.tolist(), width=0.9 / BINS)
     lower.set(yscale="log", xlim=(0, 1), xlabel="probability of the digit read", ylabel="images")
     return figure
-
-
-def percent(fraction: float | Tensor) -> str:
-    """0.994 -> '99.40 %'. Two decimals, without which 99.4 cannot be told from 99.35."""
-    return f"{100 * float(fraction):.2f} %"

@@ -4,11 +4,9 @@ The only file that knows all the others. Without a verb it fits; a fit ends with
 best checkpoint.
 """
 
-import ctypes
 import io
 import itertools
 import logging
-import math
 import signal
 import sys
 import textwrap
@@ -16,40 +14,35 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mnist_lit.callbacks import (
-    EpochLines,
-    EpochSeed,
-    Pictures,
-    Progress,
-    StopAtAccuracy,
-    StopOnSigterm,
-    percent,
-)
+from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm
 from mnist_lit.checkpoints import (
+    SaveConfig,
     WholeCheckpoints,
     best_and_last,
     find_checkpoint,
     find_config,
+    log_root,
     resumed_version,
     saved_settings,
 )
+from mnist_lit.console import EpochLines, Header, Progress, percent, relative, wilson_interval
 from mnist_lit.data import MNISTDataModule
+from mnist_lit.device import default_precision, describe_device, keep_freed_memory
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
+from mnist_lit.pictures import Pictures
 
 
 class UsageError(Exception):
@@ -61,31 +54,6 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UsageError(message) from ex
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml beside the curves of a new fit; a resumed fit keeps the one it has."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        log_dir = trainer.log_dir  # every process must ask for it
-        if stage != "fit" or not (trainer.logger and log_dir and trainer.is_global_zero):
-            return
-        path = Path(log_dir) / self.config_filename
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as partial:
-                self.parser.save(self.config, partial, skip_unset=False, multifile=False)
-
-
-class Header(Callback):
-    """Says what is trained and on what, once the processes have shared out the threads."""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        network: Any = pl_module.network
-        pl_module.print(
-            f"{type(network).__name__}, {network.parameter_count:,} parameters,"
-            f" on {describe_device(trainer)}",
-        )
 
 
 class DigitCLI(LightningCLI):
@@ -317,51 +285,6 @@ class DigitCLI(LightningCLI):
         print(f"{len(digits):,} digits written to {path}")
 
 
-def default_precision(accelerator: str) -> str:
-    """bf16-mixed where the processor multiplies bfloat16 itself, else 32-true."""
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return (
-            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-        )
-    if accelerator != "cpu" and torch.backends.mps.is_available():
-        return "32-true"
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bf16-mixed" if fast else "32-true"
-
-
-def describe_device(trainer: Trainer) -> str:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    if device.type == "cpu":
-        threads = torch.get_num_threads()
-        name += f" with {threads} thread{'s' * (threads != 1)}"
-    processes = f" x {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    return f"{name}{processes}, {trainer.precision}"
-
-
-def log_root(trainer_config: Namespace) -> Path:
-    """The folder that holds version_0, version_1, ..."""
-    return Path(trainer_config["default_root_dir"] or ".") / "lightning_logs"
-
-
-def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
-    """95 % interval of an accuracy measured on `number` images (Wilson, JASA 22, 1927)."""
-    z2 = 1.96**2
-    center = (accuracy + z2 / (2 * number)) / (1 + z2 / number)
-    spread = math.sqrt(accuracy * (1 - accuracy) / number + z2 / (4 * number**2))
-    half = 1.96 * spread / (1 + z2 / number)
-    return center - half, center + half
-
-
-def relative(path: str) -> str:
-    """The path from the working directory where it lies below it."""
-    try:
-        return str(Path(path).resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
 def main() -> None:
     # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -400,18 +323,6 @@ def main() -> None:
         # Lightning leaves gloo's threads running, which now and then abort a process as it exits.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def keep_freed_memory() -> None:
-    """Stops glibc from handing large tensors back to the system after every step.
-
-    The pages would be fetched again, and zeroed, in the next one: a fifth of a step's time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:  # musl has none
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-        mallopt(m_trim_threshold, 2**31 - 1)
-        mallopt(m_mmap_threshold, 2**30)
 
 
 def report_thread(failed: threading.ExceptHookArgs) -> None:

@@ -13,19 +13,28 @@ import mnist_lit
 
 PACKAGE = Path(mnist_lit.__file__).parent
 ALLOWED = {
-    "__init__": {"assets", "network"},  # inside load_pretrained
-    "network": set(),
-    "augment": set(),
-    "data": {"assets", "augment", "files"},
+    "__init__": {"assets", "network", "weights"},  # inside load_pretrained
     "files": set(),
-    "checkpoints": {"files", "network"},
-    "module": {"muon", "network"},
+    "device": set(),
+    "cpu_kernels": set(),
+    "network": {"cpu_kernels"},
+    "augment": set(),
     "muon": set(),
-    "callbacks": set(),
-    "train": {"callbacks", "checkpoints", "data", "files", "module"},
-    "predict": {"files", "load_pretrained", "network"},
-    "export": {"__version__", "assets", "files", "load_pretrained", "network"},
-    "demo": {"assets", "load_pretrained", "network", "predict"},
+    "weights": {"network"},
+    "images": set(),
+    "data": {"assets", "augment", "files"},
+    "module": {"muon", "network"},
+    "console": {"device"},
+    "callbacks": {"console"},
+    "pictures": {"console"},
+    "checkpoints": {"files", "weights"},
+    "train": {
+        *("callbacks", "checkpoints", "console", "data", "device", "files", "module"),
+        "pictures",
+    },
+    "predict": {"files", "images", "load_pretrained", "network", "weights"},
+    "export": {"__version__", "assets", "files", "load_pretrained", "network", "weights"},
+    "demo": {"assets", "images", "load_pretrained", "network", "predict", "weights"},
 }
 
 

@@ -13,7 +13,8 @@ from mnist_lit import export as exporting
 from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.export import export, main
-from mnist_lit.network import DigitNet, load_network
+from mnist_lit.network import DigitNet
+from mnist_lit.weights import load_network
 
 
 @pytest.fixture(scope="module")

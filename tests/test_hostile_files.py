@@ -19,7 +19,7 @@ from torch import nn
 from mnist_lit import demo, export, predict, train
 from mnist_lit.checkpoints import saved_settings
 from mnist_lit.module import DigitClassifier
-from mnist_lit.network import load_network
+from mnist_lit.weights import load_network
 
 COMMAND = "touch executed"
 PROGRAMS: dict[str, tuple[Callable[[], None], list[str], str]] = {

@@ -1,122 +1,17 @@
-"""StopAtAccuracy on scripted accuracies, and the pictures' contents."""
+"""What the pictures show."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.callbacks import (
+from mnist_lit.pictures import (
     Pictures,
-    StopAtAccuracy,
     draw_confusion,
     draw_digit_accuracy,
     draw_misread,
     draw_reliability,
 )
-
-
-class ScriptedTrainer:
-    """As much of a Trainer as the callback reads."""
-
-    def __init__(self) -> None:
-        self.sanity_checking = False
-        self.should_stop = False
-        self.current_epoch = 0
-        self.callback_metrics: dict[str, torch.Tensor] = {}
-
-
-def play(stop: StopAtAccuracy, accuracies: list[float], sanity_checking: bool = False) -> Any:
-    trainer = ScriptedTrainer()
-    trainer.sanity_checking = sanity_checking
-    for epoch, accuracy in enumerate(accuracies):
-        trainer.current_epoch = epoch
-        trainer.callback_metrics = {"val/acc": torch.tensor(accuracy)}
-        stop.on_validation_end(trainer, None)  # type: ignore[arg-type]
-        if trainer.should_stop:
-            break
-    return trainer
-
-
-def test_stops_at_exactly_the_target_and_names_the_epoch() -> None:
-    stop = StopAtAccuracy(0.994)
-    trainer = play(stop, [0.9, 0.9939, 0.9940, 0.9999])
-    assert trainer.should_stop
-    assert stop.reached_epoch == 3
-
-
-def test_does_not_stop_below_the_target() -> None:
-    stop = StopAtAccuracy(0.994)
-    assert not play(stop, [0.9939] * 30).should_stop
-    assert stop.reached_epoch is None
-
-
-def test_ignores_the_sanity_check() -> None:
-    assert not play(StopAtAccuracy(0.5), [1.0], sanity_checking=True).should_stop
-
-
-def test_null_never_stops() -> None:
-    assert not play(StopAtAccuracy(None), [1.0]).should_stop
-
-
-@pytest.mark.parametrize("correct", range(9_900, 10_000))
-def test_every_count_of_10000_is_exact(correct: int) -> None:
-    """As a Python float, half of these float32 accuracies are below correct / 10000."""
-    metric = MulticlassAccuracy(10, average="micro")
-    labels = torch.zeros(10_000, dtype=torch.long)
-    predicted = labels.clone()
-    predicted[correct:] = 1
-    metric.update(predicted, labels)
-    accuracy = metric.compute().item()
-    assert play(StopAtAccuracy(correct / 10_000), [accuracy]).should_stop
-    assert not play(StopAtAccuracy((correct + 1) / 10_000), [accuracy]).should_stop
-
-
-@pytest.mark.parametrize("accuracy", [0, -1, 1.001, 99.4, float("nan")])
-def test_a_target_that_is_no_fraction_names_the_flag(accuracy: float) -> None:
-    with pytest.raises(ValueError, match=r"--stop\.accuracy"):
-        StopAtAccuracy(accuracy)
-
-
-def test_a_resumed_run_that_had_reached_its_target_stops_at_once() -> None:
-    finished = StopAtAccuracy(0.5)
-    play(finished, [0.6])
-    for target, stops in [(0.5, True), (0.7, False), (None, False)]:
-        resumed, trainer = StopAtAccuracy(target), ScriptedTrainer()
-        resumed.load_state_dict(finished.state_dict())
-        resumed.on_train_start(trainer, None)  # type: ignore[arg-type]
-        assert trainer.should_stop == stops
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "reached"),
-    [
-        ([0.95, 0.9], 1),  # as many as there are
-        ([0.5, 0.9, 0.9, 0.9, 0.9], 4),  # the first lies three back
-        ([0.8, 0.99, 0.91], 3),  # exactly the target
-        ([0.8, 0.99, 0.8, 0.8, 0.99, 0.8], None),  # lucky epochs
-    ],
-)
-def test_the_mean_of_the_newest_epochs_counts(accuracies: list[float], reached: int | None) -> None:
-    stop = StopAtAccuracy(0.9, epochs=3)
-    assert play(stop, accuracies).should_stop == (reached is not None)
-    assert stop.reached_epoch == reached
-
-
-def test_a_resumed_run_remembers_its_newest_epochs() -> None:
-    broken = StopAtAccuracy(0.9, epochs=3)
-    play(broken, [0.7, 0.8])
-    resumed = StopAtAccuracy(0.9, epochs=3)
-    resumed.load_state_dict(broken.state_dict())
-    assert not play(resumed, [0.99]).should_stop  # (0.7 + 0.8 + 0.99) / 3
-    assert play(resumed, [0.95]).should_stop
-
-
-def test_a_mean_of_no_epoch_names_the_flag() -> None:
-    with pytest.raises(ValueError, match=r"--stop\.epochs"):
-        StopAtAccuracy(0.9, epochs=0)
 
 
 def test_pictures_keep_the_best_validation() -> None:

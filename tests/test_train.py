@@ -16,8 +16,9 @@ import yaml
 from conftest import Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lit.network import TinyNet, load_network
-from mnist_lit.train import main, wilson_interval
+from mnist_lit.network import TinyNet
+from mnist_lit.train import main
+from mnist_lit.weights import load_network
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
@@ -385,11 +386,3 @@ def test_every_config_trains(config: Path, data_dir: Path, tmp_path: Path) -> No
     [header] = re.findall(r"^\w+, [\d,]+ parameters, on (.+)$", done.stdout, re.MULTILINE)
     [device] = re.findall(r"^device +(.+)$", done.stdout, re.MULTILINE)
     assert header == device
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "number", "low", "high"),
-    [(0.5, 10, 0.2366, 0.7634), (0.994, 10_000, 0.99229, 0.99534), (1.0, 10, 0.7225, 1.0)],
-)
-def test_wilson_interval(accuracy: float, number: int, low: float, high: float) -> None:
-    assert wilson_interval(accuracy, number) == pytest.approx((low, high), abs=1e-4)
