@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mnist_lit.errors import SettingError
+
 
 class Draws(NamedTuple):
     """What was drawn for each image of a batch: one (B,) tensor per parameter."""
@@ -29,7 +31,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strength of each distortion; 0 switches it off. Every image gets a draw of its own.
+    """Strength of each change of an image; 0 switches it off. Every image gets its own draw.
 
     Args:
         degrees: Largest rotation, in degrees, either way.
@@ -53,13 +55,13 @@ class Augmentation:
             value, limit = getattr(self, field.name), limits.get(field.name, 1)
             # A scale of 1 would divide by zero; a shear of 90 degrees has no tangent.
             if not 0 <= value <= limit or (field.name == "scale" and value == 1):
-                raise ValueError(
+                raise SettingError(
                     f"--data.augmentation.{field.name} must be from 0 to {limit}"
                     f"{' (1 excluded)' if field.name == 'scale' else ''}, not {value}"
                 )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 1, H, W) in [0, 1] -> the same, each image distorted by its own draw."""
+        """(B, 1, H, W) in [0, 1] -> the same, each image changed by its own draw."""
         if not len(images):
             return images  # which torch cannot resample
         draws = self.draw(images)

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lit.console import percent
+from mnist_lit.errors import SettingError
 
 
 class StopAtAccuracy(Callback):
@@ -25,11 +26,11 @@ class StopAtAccuracy(Callback):
 
     def __init__(self, accuracy: float | None = 0.994, epochs: int = 1) -> None:
         if accuracy is not None and not 0 < accuracy <= 1:
-            raise ValueError(
+            raise SettingError(
                 f"--stop.accuracy is a fraction above 0 and up to 1, such as 0.994, not {accuracy}"
             )
         if epochs < 1:
-            raise ValueError(f"--stop.epochs must be at least 1, not {epochs}")
+            raise SettingError(f"--stop.epochs must be at least 1, not {epochs}")
         self.accuracy = accuracy
         self.recent = deque[float](maxlen=epochs)
         self.reached_epoch: int | None = None  # counted from 1

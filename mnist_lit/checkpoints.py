@@ -1,4 +1,7 @@
-"""Checkpoints of a fit: which are kept, written whole, found again, and read without trust."""
+"""A run's folder: its checkpoints, which are kept, written whole and found again, and its config.
+
+The recipes that come with the package are found here, too.
+"""
 
 import io
 import os
@@ -8,13 +11,17 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from mnist_lit.errors import SettingError, explain
 from mnist_lit.files import written_whole
 from mnist_lit.weights import load_safely, network_from
+
+PACKAGE = Path(__file__).parent
+RECIPES = (PACKAGE / "configs", PACKAGE.parent / "configs")  # of the wheel; of a clone
 
 
 class OwnCheckpoints(ModelCheckpoint):
@@ -73,9 +80,24 @@ class WholeCheckpoints(TorchCheckpointIO):
             file.flush()
             os.fsync(file.fileno())  # the machine may lose its power, too
 
+    restoring = False  # a checkpoint was loaded, and not all of it is in its place yet
+
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        self.restoring = True
         content: dict[str, Any] = load_safely(path)
         return content
+
+
+class Restored(Callback):
+    """Tells WholeCheckpoints that Lightning has put all of a checkpoint in its place."""
+
+    def __init__(self, checkpoints: WholeCheckpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.checkpoints.restoring = False
+
+    on_train_start = on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
 
 
 def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
@@ -84,18 +106,35 @@ def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
     None if that fit was broken off before its first epoch ended.
 
     Raises:
-        ValueError: There is no such file, or no fit.
+        SettingError: There is no such file, or no fit.
     """
     if ckpt_path not in ("last", "best"):
         if not Path(ckpt_path).is_file():
-            raise ValueError(f"--ckpt_path {ckpt_path}: no such file")
+            raise SettingError(f"--ckpt_path {ckpt_path}: no such file")
         return ckpt_path
     newest = _newest_fit(logs)
     if newest is None:
-        raise ValueError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
+        raise SettingError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
     [*found] = (newest / "checkpoints").glob(f"{ckpt_path}*.ckpt")
     # Two best ones: killed between writing the better and removing the other.
     return str(max(found)) if found else None
+
+
+def find_recipe(name: str) -> str:
+    """`fast` or `fast.yaml` -> the recipe of that name in the package; a file that there is wins.
+
+    Raises:
+        SettingError: There is neither.
+    """
+    for path in (Path(name), Path(f"{name}.yaml")):
+        if path.exists():
+            return str(path)
+    found = {path.stem: path for folder in RECIPES for path in folder.glob("*.yaml")}
+    if name.removesuffix(".yaml") in found:
+        return str(found[name.removesuffix(".yaml")])
+    raise SettingError(
+        f"--config {name}: no such file; the recipes in the package are {', '.join(sorted(found))}"
+    )
 
 
 def find_config(ckpt_path: str, logs: Path) -> Path | None:
@@ -136,24 +175,24 @@ def saved_settings(path: str) -> dict[str, Any]:
     """The arguments of the DigitClassifier in a checkpoint; nothing in the file is executed.
 
     Raises:
-        ValueError: It cannot be read, or is not the checkpoint of a DigitClassifier.
+        SettingError: It cannot be read, or is not the checkpoint of a DigitClassifier.
     """
     try:
         checkpoint = load_safely(path)
         network = network_from(checkpoint)
         # A checkpoint that is older than these settings lacks them.
-        older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "crops": 1}
+        older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "tta": False}
         settings = older | checkpoint["hyper_parameters"]
-        for name, value in {"network": type(network).__name__, **network.sizes}.items():
+        for name, value in {"network": type(network).__name__, **network.settings}.items():
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")
         if not all(isinstance(value, int | float | str | None) for value in settings.values()):
             raise ValueError("its settings are neither numbers nor words")
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"--ckpt_path {path}: weights alone, not a checkpoint of a fit") from error
+        reason = "weights alone, not a checkpoint of a fit"
+        raise SettingError(f"--ckpt_path {path}: {reason}") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"--ckpt_path {path}: {reason}") from error
+        raise SettingError(f"--ckpt_path {path}: {explain(error)}") from error
     return settings
 
 

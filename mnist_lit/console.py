@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -109,6 +111,72 @@ class EpochLines(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+class Summary(NamedTuple):
+    """What a fit came to, taken down before its test, which restores the best epoch's state."""
+
+    device: str
+    parameters: int
+    target: float | None  # val/acc, as a fraction, at which to stop
+    reached_epoch: int | None  # counted from 1
+    epochs: int
+    best_val_acc: float | None  # None if nothing was validated
+    validated: int  # images
+    looks: str  # how often the test images were looked at
+    seconds: float
+    checkpoint: str | None  # the file that is tested
+    curves: str | None  # the folder for TensorBoard
+
+    @classmethod
+    def of(cls, trainer: Trainer, **figures: Any) -> "Summary":
+        """Of the fit that has just ended; `figures` are those that the trainer does not know."""
+        module: Any = trainer.lightning_module
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        unseen = data.val_size or trainer.limit_val_batches == 0
+        logger = trainer.logger
+        return cls(
+            device=describe_device(trainer),
+            parameters=module.network.parameter_count,
+            epochs=trainer.current_epoch,
+            validated=images_in(data.val_set, trainer.num_val_batches, trainer),
+            looks="measured once" if unseen else "also seen after every epoch",
+            curves=logger.root_dir if isinstance(logger, TensorBoardLogger) else None,
+            **figures,
+        )
+
+    def text(self, trainer: Trainer, test_acc: float) -> str:
+        """A row for each figure, once the test is over."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        tested = images_in(data.test_set, trainer.num_test_batches, trainer)
+        low, high = wilson_interval(test_acc, tested)
+        if self.target is None:
+            target = "none set"
+        elif self.reached_epoch is not None:
+            target = f"{percent(self.target)} reached in epoch {self.reached_epoch}"
+        else:
+            epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+            target = f"{percent(self.target)} not reached in {epochs}"
+        rows = {
+            "device": self.device,
+            "parameters": f"{self.parameters:,}",
+            "target": target,
+            "best val": f"{percent(self.best_val_acc)} of {self.validated:,}"
+            if self.best_val_acc is not None
+            else "none: the last weights were tested",
+            "test": f"{percent(test_acc)} of {tested:,}, {self.looks};"
+            f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
+            "time": f"{self.seconds:.0f} s",
+            "checkpoint": self.checkpoint and relative(self.checkpoint),
+            "curves": self.curves and f"tensorboard --logdir {relative(self.curves)}",
+        }
+        return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+
+def images_in(digits: Sized, batches: Sequence[int | float], trainer: Trainer) -> int:
+    """How many of the images lie in so many batches of each process."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return min(len(digits), int(sum(batches)) * data.batch_size * trainer.world_size)
 
 
 def percent(fraction: float | Tensor) -> str:

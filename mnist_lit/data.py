@@ -20,6 +20,7 @@ from torchvision.datasets import MNIST
 
 from mnist_lit.assets import FILES
 from mnist_lit.augment import Augmentation
+from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28), labels (B,) int64
@@ -45,7 +46,7 @@ class MNISTDataModule(LightningDataModule):
             --trainer.limit_val_batches 0 on nothing.
         num_workers: Processes that load batches. 0 loads in the main process, which is fastest:
             a batch is one indexing call.
-        augmentation: Strength of the random distortions in training.
+        augmentation: Strength of the random changes of an image in training.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class MNISTDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"--data.batch_size must be at least 1, not {batch_size}")
+            raise SettingError(f"--data.batch_size must be at least 1, not {batch_size}")
         if not 0 <= val_size <= 50_000:
-            raise ValueError(f"--data.val_size must be from 0 to 50000, not {val_size}")
+            raise SettingError(f"--data.val_size must be from 0 to 50000, not {val_size}")
         if num_workers < 0:
-            raise ValueError(f"--data.num_workers must be at least 0, not {num_workers}")
+            raise SettingError(f"--data.num_workers must be at least 0, not {num_workers}")
         self.data_dir = Path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size

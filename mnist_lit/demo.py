@@ -1,7 +1,7 @@
 """Draw a digit in the browser: `python -m mnist_lit.demo`, then open the address that it prints.
 
-The page posts each drawing as a PNG, a photo as it is, to `/read`, which prepares and reads it just
-as predict.py reads a file. Starlette and uvicorn serve it: the page is one file without a script or
+The page posts each drawing as a PNG, a photo as it is, to `/read`, which prepares and classifies it
+as predict.py does a file. Starlette and uvicorn serve it: the page is one file without a script or
 font from elsewhere, and sends nothing anywhere else.
 """
 
@@ -12,6 +12,7 @@ import random
 import socket
 import threading
 import warnings
+from collections.abc import Sequence
 
 import torch
 import uvicorn
@@ -26,9 +27,10 @@ from starlette.routing import Route
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
+from mnist_lit.errors import explain
 from mnist_lit.images import UnreadableImageError, open_image, prepare
 from mnist_lit.network import Network
-from mnist_lit.predict import Reading, classify, explain
+from mnist_lit.predict import Reading, classify
 from mnist_lit.weights import load_network
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
@@ -94,7 +96,7 @@ def make_app(network: Network) -> Starlette:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m mnist_lit.demo",
         usage="python -m mnist_lit.demo [--port N] [--ckpt PATH]",
@@ -102,9 +104,12 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (8000); 0: any")
     parser.add_argument(
-        "--ckpt", metavar="PATH", help="training checkpoint instead of the shipped weights"
+        "--ckpt",
+        "--ckpt_path",
+        metavar="PATH",
+        help="training checkpoint instead of the shipped weights",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     try:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:

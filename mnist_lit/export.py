@@ -10,7 +10,7 @@ import argparse
 import io
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,14 +19,15 @@ from torch import Tensor
 
 from mnist_lit import __version__, load_pretrained
 from mnist_lit.assets import test_digits
+from mnist_lit.errors import explain
 from mnist_lit.files import written_whole
 from mnist_lit.network import Network
 from mnist_lit.weights import load_network
 
 TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
 DESCRIPTION = (
-    "reads one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black as in"
-    " MNIST; logits: (B, 10) float32, the largest is the digit's."
+    "classifies one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black, as"
+    " in MNIST; logits: (B, 10) float32, the largest is the digit's."
 )
 
 
@@ -96,8 +97,8 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
 
 def export_pt(network: Network, path: Path) -> None:
     content = io.BytesIO()
-    # As in a checkpoint, because the weights do not tell the margin and the crops.
-    torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.sizes}, content)
+    # As in a checkpoint, because the weights do not tell the margin and TTA.
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.settings}, content)
     path.write_bytes(content.getvalue())
 
 
@@ -140,7 +141,7 @@ def export(network: Network, kind: str, output: Path) -> float:
     return largest
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m mnist_lit.export",
         usage="python -m mnist_lit.export --output FILE [options]",
@@ -148,25 +149,28 @@ def main() -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="kind of file (onnx)")
     parser.add_argument(
-        "--ckpt", metavar="PATH", help="training checkpoint instead of the shipped weights"
+        "--ckpt",
+        "--ckpt_path",
+        metavar="PATH",
+        help="training checkpoint instead of the shipped weights",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", required=True, help="file to write")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     try:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:
-        parser.error(f"--ckpt {args.ckpt}: {getattr(error, 'strerror', None) or error}")
+        parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     try:
         difference = export(network, args.format, args.output)
     except ModuleNotFoundError as error:
         sys.exit(f"error: --format onnx needs {error.name}: pip install 'mnist_lit[export]'")
     except OSError as error:
-        sys.exit(f"error: --output {args.output}: {error.strerror}")
+        sys.exit(f"error: --output {args.output}: {explain(error)}")
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(
-        f"{args.output}: {args.output.stat().st_size / 1000:.1f} kB; all 10,000 test digits read as"
-        f" by PyTorch, logits within {difference:.1g}"
+        f"{args.output}: {args.output.stat().st_size / 1000:.1f} kB; all 10,000 test digits"
+        f" classified as by PyTorch, logits within {difference:.1g}"
     )
 
 

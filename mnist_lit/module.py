@@ -1,4 +1,4 @@
-"""DigitClassifier: a network with its loss, metrics, Adam, OneCycleLR and averaged weights."""
+"""DigitClassifier: a network with its loss, metrics, optimizer, one-cycle schedule and EMA."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,16 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_lit.errors import SettingError
 from mnist_lit.muon import Muon
 from mnist_lit.network import MAX_MARGIN, DigitNet, TinyNet
 
-Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) in [0, 1], labels (B,) int64
-CLASSES = 10
-
 
 class DigitClassifier(LightningModule):
-    """Trains a network; validates and tests an average of its weights over the last steps.
+    """Trains a network; validates and tests the EMA (exponential moving average) of its weights.
 
     Args:
         network: DigitNet, or TinyNet, which has a fifth of its parameters.
@@ -31,8 +29,8 @@ class DigitClassifier(LightningModule):
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
         margin: Pixels that the network leaves out at each edge of an image; in training they would
             take time. MNIST's digits are 20 pixels large, around their centre of mass.
-        crops: 1, or 5, which validates, tests and exports the mean of the logits of an image and of
-            the same moved by a pixel to each side, at five times the cost; training reads one.
+        tta: Test-time augmentation: validate, test and export the mean of the logits of an image
+            and of the same shifted by a pixel to each side, at 5x the inference cost.
         optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
         muon_lr: Muon's, at the same time.
@@ -42,8 +40,9 @@ class DigitClassifier(LightningModule):
         final_div_factor: ... and ends at max_lr / div_factor / final_div_factor.
         label_smoothing: Share of the target's probability that training spreads evenly over the ten
             digits. The losses of validation and test are without it.
-        average: Decay per step of the exponential moving average of the weights that is validated,
-            tested and exported: 0.998 averages over about 500 steps; 0 uses the raw weights.
+        ema_decay: Decay per step of the exponential moving average of the weights that is
+            validated, tested and exported: 0.998 averages over about 500 steps; 0 uses the raw
+            weights.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class DigitClassifier(LightningModule):
         wide: int = 32,
         dropout: float = 0.008,
         margin: int = 0,
-        crops: int = 1,
+        tta: bool = False,
         optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
         muon_lr: float = 0.03,
@@ -62,7 +61,7 @@ class DigitClassifier(LightningModule):
         div_factor: float = 10,
         final_div_factor: float = 100,
         label_smoothing: float = 0.0,
-        average: float = 0.998,
+        ema_decay: float = 0.998,
     ) -> None:
         super().__init__()
         for name, value, valid, expected in (
@@ -70,7 +69,6 @@ class DigitClassifier(LightningModule):
             ("wide", wide, wide >= 1, "at least 1"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
             ("margin", margin, 0 <= margin <= MAX_MARGIN, f"from 0 to {MAX_MARGIN}"),
-            ("crops", crops, crops in (1, 5), "1 or 5"),
             ("max_lr", max_lr, 0 < max_lr < math.inf, "above 0"),
             ("muon_lr", muon_lr, 0 < muon_lr < math.inf, "above 0"),
             ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
@@ -78,41 +76,39 @@ class DigitClassifier(LightningModule):
             ("div_factor", div_factor, 1 <= div_factor < math.inf, "at least 1"),
             ("final_div_factor", final_div_factor, 1 <= final_div_factor < math.inf, "at least 1"),
             ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "from 0, below 1"),
-            ("average", average, 0 <= average < 1, "at least 0 and below 1"),
+            ("ema_decay", ema_decay, 0 <= ema_decay < 1, "at least 0 and below 1"),
         ):
             if not valid:
-                raise ValueError(f"--model.{name} must be {expected}, not {value}")
+                raise SettingError(f"--model.{name} must be {expected}, not {value}")
         self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
         self.network = (
-            DigitNet(narrow, wide, dropout, margin, crops)
+            DigitNet(narrow, wide, dropout, margin, tta)
             if network == "DigitNet"
-            else TinyNet(narrow, dropout, margin, crops)
+            else TinyNet(narrow, dropout, margin, tta)
         )
-        self.averaged = AveragedModel(
-            self.network, multi_avg_fn=self._move_average, use_buffers=True
+        self.ema = AveragedModel(
+            self.network, multi_avg_fn=self._update_ema, use_buffers=True
         ).requires_grad_(False)
-        for stage in ("train", "val", "test"):
-            setattr(self, f"{stage}_loss", MeanMetric())
-            # Micro: correct / all. The default averages the accuracies of the classes instead.
-            # Its validation of the labels, which the files' sums vouch for, would take longer.
-            accuracy = MulticlassAccuracy(CLASSES, average="micro", validate_args=False)
-            setattr(self, f"{stage}_acc", accuracy)
+        self.train_loss, self.train_acc = MeanMetric(), exact_accuracy()
+        self.val_loss, self.val_acc = MeanMetric(), exact_accuracy()
+        self.test_loss, self.test_acc = MeanMetric(), exact_accuracy()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits of the averaged network."""
-        logits: Tensor = self.averaged(images)
+        """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits of the EMA of the weights."""
+        logits: Tensor = self.ema(images)
         return logits
 
     def on_train_start(self) -> None:
         schedule: Any = self.lr_schedulers()
         steps = int(self.trainer.estimated_stepping_batches)
         if schedule.total_steps != steps:  # it came with the checkpoint of a resumed fit
-            raise ValueError(
+            raise SettingError(
                 f"--ckpt_path holds a schedule of {schedule.total_steps} steps and this fit has"
                 f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with"
             )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """images (B, 1, 28, 28) in [0, 1] and labels (B,) int64 -> the mean loss."""
         images, labels = batch
         logits = self.network(images)
         smoothing = self.hparams["label_smoothing"]
@@ -121,62 +117,69 @@ class DigitClassifier(LightningModule):
         asked = loss.device.type == "cpu" or batch_idx % 50 == 0
         if asked and not loss.isfinite():
             schedule: Any = self.lr_schedulers()
-            raise ValueError(
+            raise SettingError(
                 f"the loss is {loss.item()} at step {self.global_step}, at a learning rate of"
                 f" {schedule.get_last_lr()[0]:.2g}: use a lower --model.max_lr"
             )
-        self._count("train", loss, logits, labels, batch_idx)
+        self.train_loss.update(loss.detach(), len(labels))
+        self.train_acc.update(logits, labels)
+        if batch_idx == 0:
+            self._log_epoch({"train/loss": self.train_loss, "train/acc": self.train_acc})
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.averaged.update_parameters(self.network)
+        self.ema.update_parameters(self.network)
 
-    def _move_average(
-        self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int
+    def _update_ema(
+        self, ema: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int
     ) -> None:
         # A window of a tenth of the steps so far, until it is the full one: else the random initial
         # weights would still be in the average after the first epoch.
         step = self.trainer.global_step
-        decay = min(self.hparams["average"], (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(averaged, current, None)
+        decay = min(self.hparams["ema_decay"], (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(ema, current, None)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._evaluate("val", batch, batch_idx)
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """(B, 10) logits, for callbacks."""
+        if batch_idx == 0:
+            self._log_epoch({"val/loss": self.val_loss, "val/acc": self.val_acc})
+        return self._evaluate(batch, self.val_loss, self.val_acc)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._evaluate("test", batch, batch_idx)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """(B, 10) logits, for callbacks."""
+        if batch_idx == 0:
+            self._log_epoch({"test/loss": self.test_loss, "test/acc": self.test_acc})
+        return self._evaluate(batch, self.test_loss, self.test_acc)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """(B,) digits."""
         return self(batch[0]).argmax(dim=1)
 
-    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, 10) logits, for callbacks; loss and accuracy are counted."""
+    def _evaluate(
+        self, batch: tuple[Tensor, Tensor], mean_loss: MeanMetric, accuracy: MulticlassAccuracy
+    ) -> Tensor:
         images, labels = batch
         logits: Tensor = self(images)
-        self._count(stage, F.cross_entropy(logits, labels), logits, labels, batch_idx)
+        mean_loss.update(F.cross_entropy(logits, labels), len(labels))
+        accuracy.update(logits, labels)
         return logits
 
-    def _count(
-        self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor, batch_idx: int
-    ) -> None:
-        """Mean loss over images and exact accuracy of an epoch, over all processes."""
-        mean_loss, accuracy = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_acc")
-        mean_loss.update(loss.detach(), len(labels))
-        accuracy.update(logits, labels)
-        # Lightning computes and resets what is logged when the epoch ends. Logging it once tells it
-        # as much as logging it at every step, which costs a twentieth of a step.
-        if batch_idx == 0:
-            metrics = {f"{stage}/loss": mean_loss, f"{stage}/acc": accuracy}
-            self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+    def _log_epoch(self, metrics: dict[str, Metric]) -> None:
+        """Have Lightning compute and reset them when the epoch ends, over all processes.
+
+        Told at the first step alone: at every step, it would cost a twentieth of a training step.
+        """
+        self.log_dict(metrics, on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
-            raise ValueError("--trainer.max_epochs -1 has no end, which a one-cycle schedule needs")
+            raise SettingError(
+                "--trainer.max_epochs -1 has no end, which a one-cycle schedule needs"
+            )
         hparams = self.hparams
         if hparams["pct_start"] * steps == 1:  # torch would divide by zero
-            raise ValueError(
+            raise SettingError(
                 f"--model.pct_start {hparams['pct_start']} of {int(steps)} steps is a single one,"
                 " in which the rate cannot rise: use another, or more steps"
             )
@@ -206,3 +209,12 @@ class DigitClassifier(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"},
         }
+
+
+def exact_accuracy() -> MulticlassAccuracy:
+    """Correct / all, over all images of an epoch and all processes.
+
+    Torchmetrics' default would average the accuracies of the ten classes instead, and its
+    validation of the labels, which the files' sums vouch for, would take longer than the counting.
+    """
+    return MulticlassAccuracy(10, average="micro", validate_args=False)

@@ -60,9 +60,9 @@ class Muon(torch.optim.Optimizer):
                 continue
             state = self.state[parameter]
             if not state:
-                state["average"] = torch.zeros_like(parameter)
-            average = state["average"].lerp_(parameter.grad, 1 - momentum)
-            update = parameter.grad.lerp(average, momentum).flatten(1)
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            mean_gradient = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
+            update = parameter.grad.lerp(mean_gradient, momentum).flatten(1)
             updates.setdefault(tuple(update.shape), []).append((parameter, update))
         for (rows, columns), pairs in updates.items():
             # Together: one by one, small matrices take more time to call than to multiply.
@@ -79,15 +79,15 @@ class Muon(torch.optim.Optimizer):
             if not self.state[parameter]:
                 self.state[parameter] = {
                     "step": torch.zeros((), device=parameter.device),
-                    "average": torch.zeros_like(parameter),
-                    "square": torch.zeros_like(parameter),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
                 }
         states = [self.state[parameter] for parameter in parameters]
         adam(
             parameters,
             [parameter.grad for parameter in parameters if parameter.grad is not None],
-            [state["average"] for state in states],
-            [state["square"] for state in states],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
             fused=True,  # in one call

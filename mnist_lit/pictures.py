@@ -10,7 +10,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor
-from torchmetrics.classification import MulticlassCalibrationError
+from torchmetrics import CatMetric
+from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from mnist_lit.console import percent
@@ -19,25 +20,28 @@ BINS = 15  # of the reliability diagram
 
 
 class Pictures(Callback):
-    """Pictures for TensorBoard: augmented training digits, confusion matrix, misread digits.
+    """Pictures for TensorBoard: augmented training digits, confusion matrix, the errors.
 
     Those of the validation are of the one with the highest `val/acc`, and are drawn when the fit
     ends. Those of a test come with the accuracy of each digit and a reliability diagram, and are
-    also written to the run's folder. Under DDP they show the first process's share of the images.
+    also written to the run's folder. All counts are over all processes; the digits that are shown
+    are those of the first.
     """
 
-    SHOWN = 40  # misread digits in the grid: a fitted network misreads about 60 of 10,000
+    SHOWN = 40  # errors in the grid: a fitted network makes about 60 in 10,000
 
     def __init__(self) -> None:
         self.best: dict[str, Any] = {"acc": -1.0}
-        self.reset()
+        self.counts = MulticlassConfusionMatrix(10, validate_args=False)
+        self.calibration = MulticlassCalibrationError(10, n_bins=BINS, validate_args=False)
+        self.confidence = CatMetric()  # probability of each predicted digit
+        self.correct = CatMetric()  # 1 where that was right, else 0
 
-    def reset(self) -> None:
-        self.confusion = torch.zeros(10, 10, dtype=torch.long)  # [true digit, predicted digit]
-        self.misread: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
-        self.calibration = MulticlassCalibrationError(10, n_bins=BINS, sync_on_compute=False)
-        self.confidence: list[Tensor] = []  # (B,) probability of the predicted digit
-        self.correct: list[Tensor] = []  # (B,) bool
+    def reset(self, device: torch.device) -> None:
+        self.errors: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
+        for metric in (self.counts, self.calibration, self.confidence, self.correct):
+            metric.reset()
+            metric.to(device)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -48,10 +52,10 @@ class Pictures(Callback):
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.reset()
+        self.reset(pl_module.device)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.reset()
+        self.reset(pl_module.device)
 
     def on_validation_batch_end(
         self,
@@ -63,11 +67,11 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         images, labels = batch
+        self.counts.update(outputs, labels)
         predicted = outputs.argmax(dim=1)
-        self.confusion += torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).cpu()
         for i in (predicted != labels).nonzero().flatten().tolist():
-            if len(self.misread) < self.SHOWN:
-                self.misread.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
+            if len(self.errors) < self.SHOWN:
+                self.errors.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
 
     def on_test_batch_end(
         self,
@@ -79,41 +83,38 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        probabilities, labels = outputs.float().softmax(dim=1).cpu(), batch[1].cpu()
+        probabilities, labels = outputs.float().softmax(dim=1), batch[1]
         self.calibration.update(probabilities, labels)
         confidence, predicted = probabilities.max(dim=1)
-        self.confidence.append(confidence)
-        self.correct.append(predicted == labels)
+        self.confidence.update(confidence)
+        self.correct.update(predicted == labels)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         val_acc = float(trainer.callback_metrics["val/acc"])
         if val_acc > self.best["acc"]:
-            self.best = {
-                "acc": val_acc,
-                "confusion": self.confusion,
-                "misread": self.misread,
-            }
+            confusion = self.counts.compute().cpu()
+            self.best = {"acc": val_acc, "confusion": confusion, "errors": self.errors}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(trainer.logger, TensorBoardLogger) and "confusion" in self.best:
             board, step = trainer.logger.experiment, trainer.global_step
             board.add_figure("val/confusion", draw_confusion(self.best["confusion"]), step)
-            board.add_figure("val/misread", draw_misread(self.best["misread"]), step)
+            board.add_figure("val/errors", draw_errors(self.best["errors"]), step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # By every process, each of which waits for the others here.
+        self.confusion = self.counts.compute().cpu()  # (10, 10) [true digit, predicted digit]
+        self.calibration_error = float(self.calibration.compute())
+        confidence, correct = self.confidence.compute().cpu(), self.correct.compute().cpu()
         if not (isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero):
             return
         figures = {
             "confusion": draw_confusion(self.confusion),
-            "misread": draw_misread(self.misread),
+            "errors": draw_errors(self.errors),
             "digits": draw_digit_accuracy(self.confusion),
-            "reliability": draw_reliability(
-                torch.cat(self.confidence),
-                torch.cat(self.correct),
-                float(self.calibration.compute()),
-            ),
+            "reliability": draw_reliability(confidence, correct, self.calibration_error),
         }
         for name, figure in figures.items():
             path = Path(trainer.logger.log_dir) / f"test-{name}.png"
@@ -127,7 +128,7 @@ class Pictures(Callback):
             )
 
     def test_table(self) -> str:
-        """How many of each digit were read, and the expected calibration error, as text."""
+        """The accuracy of each digit in the test, and the expected calibration error, as text."""
         lines = ["digit   images   right   accuracy"]
         counts = zip(
             self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True
@@ -137,8 +138,8 @@ class Pictures(Callback):
         for digit, right, images in rows:
             accuracy = percent(right / images) if images else "-"
             lines.append(f"{digit:>5}  {images:7,}  {right:6,}   {accuracy:>8}")
-        ece = float(self.calibration.compute())
-        return "\n".join([*lines, f"expected calibration error {percent(ece)} ({BINS} bins)"])
+        ece = percent(self.calibration_error)
+        return "\n".join([*lines, f"expected calibration error {ece} ({BINS} bins)"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -166,7 +167,7 @@ def draw_confusion(confusion: Tensor) -> Figure:
                 )
     correct, total = int(confusion.trace()), int(confusion.sum())
     axes.set(
-        title=f"{total - correct} of {total:,} misread ({percent(correct / max(total, 1))} right)",
+        title=f"{total - correct} errors of {total:,}: {percent(correct / max(total, 1))} accuracy",
         xlabel="predicted",
         ylabel="true",
         xticks=range(10),
@@ -175,14 +176,14 @@ def draw_confusion(confusion: Tensor) -> Figure:
     return figure
 
 
-def draw_misread(misread: list[tuple[Tensor, int, int]]) -> Figure:
+def draw_errors(errors: list[tuple[Tensor, int, int]]) -> Figure:
     """Images (28, 28) with their true and predicted digit -> a labelled grid."""
     columns, across, down = 8, 32, 44  # pixels from one image to the next
-    rows = max(1, math.ceil(len(misread) / columns))
+    rows = max(1, math.ceil(len(errors) / columns))
     figure = Figure(figsize=(columns * 0.8, rows * 1.1 + 0.4), layout="constrained")
-    figure.suptitle("true digit → what the network read")
+    figure.suptitle("true digit → predicted digit")
     axes = figure.add_subplot()  # of its own for each image, they would take seconds to lay out
-    for position, (image, true, predicted) in enumerate(misread):
+    for position, (image, true, predicted) in enumerate(errors):
         x, y = position % columns * across, position // columns * down
         axes.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 28, y + 28, y))
         axes.text(x + 14, y - 2, f"{true} → {predicted}", ha="center")
@@ -203,7 +204,7 @@ def draw_digit_accuracy(confusion: Tensor) -> Figure:
         ylim=(max(0, floor - max(0.2, (100 - floor) / 2)), 100),
         xticks=range(10),
         xlabel="true digit",
-        ylabel="read correctly, %",
+        ylabel="accuracy, %",
     )
     return figure
 
@@ -225,8 +226,10 @@ def draw_reliability(confidence: Tensor, correct: Tensor, error: float) -> Figur
     )
     upper.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, label="perfectly calibrated")
     upper.plot(mean_confidence, right, "o-", color="tab:blue", label="this network")
-    upper.set(title=f"expected calibration error {percent(error)}", ylabel="share read correctly")
+    upper.set(title=f"expected calibration error {percent(error)}", ylabel="accuracy")
     upper.legend()
     lower.bar([(i + 0.5) / BINS for i in range(BINS)], counts.tolist(), width=0.9 / BINS)
-    lower.set(yscale="log", xlim=(0, 1), xlabel="probability of the digit read", ylabel="images")
+    lower.set(
+        yscale="log", xlim=(0, 1), xlabel="probability of the predicted digit", ylabel="images"
+    )
     return figure

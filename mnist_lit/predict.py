@@ -1,4 +1,4 @@
-"""Reads the digit in image files: `python -m mnist_lit.predict FILE ... [--ckpt PATH] [--json]`.
+"""Classifies the digit in image files: `python -m mnist_lit.predict FILE ... [--json]`.
 
 Start-up is short on purpose: nothing here imports Lightning or torchvision.
 """
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnist_lit import load_pretrained
+from mnist_lit.errors import explain
 from mnist_lit.files import written_whole
 from mnist_lit.images import SUFFIXES, Array, UnreadableImageError, open_image, prepare
 from mnist_lit.network import Network
@@ -30,7 +31,7 @@ BATCH = 256
 
 
 class Reading(NamedTuple):
-    """What the network made of one image."""
+    """The network's answer to one image."""
 
     pixels: Array  # (28, 28) in [0, 1], what the network saw
     probabilities: list[float]  # of the digits 0 to 9
@@ -57,7 +58,7 @@ def read_digits(network: Network, files: Iterable[Any]) -> Iterator[Reading | Ex
 
 
 def classify(network: Network, images: list[Array]) -> list[Reading]:
-    """Prepared images (28, 28) -> what the network reads in each."""
+    """Prepared images (28, 28) -> the network's answer to each."""
     if not images:
         return []
     batch = torch.from_numpy(np.stack(images)).unsqueeze(1)
@@ -117,21 +118,20 @@ def as_line(file: str, result: Reading, number: int) -> str:
     return f"{file}  {first}" + "".join(f"   then {other}" for other in others)
 
 
-def explain(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m mnist_lit.predict",
         usage="python -m mnist_lit.predict FILE ... [options]",
-        description="Read the digit in image files.",
+        description="Classify the digit in image files.",
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="image file, folder of image files, or pattern"
     )
     parser.add_argument(
-        "--ckpt", metavar="PATH", help="training checkpoint to use instead of the shipped weights"
+        "--ckpt",
+        "--ckpt_path",
+        metavar="PATH",
+        help="training checkpoint to use instead of the shipped weights",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument(
         "--save-inputs", type=Path, metavar="DIR", help="write the 28 x 28 images the network saw"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not 1 <= args.top <= 10:
         parser.error(f"--top must be from 1 to 10, not {args.top}")
     try:

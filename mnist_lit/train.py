@@ -5,14 +5,13 @@ best checkpoint.
 """
 
 import io
-import itertools
 import logging
+import re
 import signal
 import sys
 import textwrap
 import threading
 import time
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,54 +27,73 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm
 from mnist_lit.checkpoints import (
+    Restored,
     SaveConfig,
     WholeCheckpoints,
     best_and_last,
     find_checkpoint,
     find_config,
+    find_recipe,
     log_root,
     resumed_version,
     saved_settings,
 )
-from mnist_lit.console import EpochLines, Header, Progress, percent, relative, wilson_interval
+from mnist_lit.console import EpochLines, Header, Progress, Summary, relative
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.device import default_precision, describe_device, keep_freed_memory
+from mnist_lit.device import default_precision, keep_freed_memory
+from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
-
-
-class UsageError(Exception):
-    """A flag, file or folder that the user gave cannot be used; the message names it."""
+from mnist_lit.weights import OLD_SETTINGS
 
 
 class Parser(LightningArgumentParser):
     """Reports a wrong flag in one line instead of the usage of some two hundred flags."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UsageError(message) from ex
+        renamed = [
+            f"model.{old} is now model.{new}"
+            for old, new in OLD_SETTINGS.items()
+            if re.search(rf"\bmodel\.{old}\b", message)
+        ]
+        raise SettingError("; ".join([*renamed, message])) from ex
 
 
 class DigitCLI(LightningCLI):
+    """The flags of the Trainer, the DigitClassifier, the MNISTDataModule and StopAtAccuracy.
+
+    Besides LightningCLI's documented hooks it overrides four that are private, as they were in
+    Lightning 2.6.6: `parse_arguments` (a verb left out, the settings of a resumed fit),
+    `_parse_ckpt_path` (last, best; the settings of a checkpoint), `_set_seed` and `_run_subcommand`
+    (errors in a line).
+    """
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(StopAtAccuracy, "stop")
         parser.set_defaults({"stop.epochs": 5})  # of the command: alone, the callback averages none
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        args = sys.argv[1:] if args is None else args
+        args = list(sys.argv[1:] if args is None else args)
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["fit", *args]
+        files = []
+        for position, arg in enumerate(args):
+            if arg.startswith("--config="):
+                files.append(find_recipe(arg.removeprefix("--config=")))
+                args[position] = f"--config={files[-1]}"
+            elif position and args[position - 1] in ("-c", "--config"):
+                args[position] = find_recipe(arg)
+                files.append(args[position])
         try:
             self.config = parser.parse_args(args)
             fit = self.config.get("fit")
             if fit and fit.ckpt_path and (of := find_config(fit.ckpt_path, log_root(fit.trainer))):
                 # A resumed fit has the settings that it began with; flags given now still win.
                 self.config = parser.parse_args(["fit", "--config", str(of), *args[1:]])
-        except (UsageError, UnicodeDecodeError) as error:
+        except (SettingError, UnicodeDecodeError) as error:
             if "Problems parsing config" in str(error) or isinstance(error, UnicodeDecodeError):
-                files = [b for a, b in itertools.pairwise(args) if a in ("-c", "--config")]
-                files += [arg.removeprefix("--config=") for arg in args if "--config=" in arg]
-                raise UsageError(f"--config {' or '.join(files)} is not YAML: {error}") from error
+                raise SettingError(f"--config {' or '.join(files)} is not YAML: {error}") from error
             raise
 
     def _parse_ckpt_path(self) -> None:
@@ -83,21 +101,18 @@ class DigitCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.ckpt_path is None:
             if self.config.subcommand != "fit":
-                raise UsageError(
+                raise SettingError(
                     f"{self.config.subcommand} needs --ckpt_path: a checkpoint file, or last or"
                     " best for those of the newest run"
                 )
             return
         config.weights_only = True  # nothing in the file is executed
-        try:
-            found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
-            saved = saved_settings(found) if found else {}
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
+        saved = saved_settings(found) if found else {}
         if found is None:
             broken_off = f"--ckpt_path {config.ckpt_path}: the newest fit ended in its first epoch"
             if self.config.subcommand != "fit":
-                raise UsageError(f"{broken_off} and saved nothing")
+                raise SettingError(f"{broken_off} and saved nothing")
             warnings.warn(f"{broken_off}, so this one begins anew", stacklevel=2)
         config.ckpt_path = found
         given = config.model.clone()
@@ -105,8 +120,8 @@ class DigitCLI(LightningCLI):
         try:
             subconfig = {self.config.subcommand: {"model": saved}}
             self.config = self.parser.parse_object(subconfig, self.config)  # checks their types
-        except UsageError as error:
-            raise UsageError(f"--ckpt_path {found}: {error}") from error
+        except SettingError as error:
+            raise SettingError(f"--ckpt_path {found}: {error}") from error
         used = self.config[self.config.subcommand].model
         changed = [
             f"{name} {used[name]} (not {given[name]})"
@@ -122,7 +137,7 @@ class DigitCLI(LightningCLI):
         try:
             super()._set_seed()
         except ValueError as error:
-            raise UsageError(f"--seed_everything: {error}") from error
+            raise SettingError(f"--seed_everything: {error}") from error
 
     def before_instantiate_classes(self) -> None:
         if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
@@ -130,9 +145,9 @@ class DigitCLI(LightningCLI):
         trainer = self.config[self.subcommand].trainer
         for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
             if trainer[name] == 0:
-                raise UsageError(f"--trainer.{name} must be above 0")
+                raise SettingError(f"--trainer.{name} must be above 0")
         if trainer.accumulate_grad_batches < 1:
-            raise UsageError("--trainer.accumulate_grad_batches must be at least 1")
+            raise SettingError("--trainer.accumulate_grad_batches must be at least 1")
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
 
@@ -140,7 +155,7 @@ class DigitCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError) as error:  # of ours and of the Trainer
-            raise UsageError(str(error)) from error
+            raise SettingError(str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -156,13 +171,10 @@ class DigitCLI(LightningCLI):
                 error.filename = self.trainer.logger.log_dir  # its writer does not say
             raise
         except Exception as error:
-            calls = traceback.extract_tb(error.__traceback__)
-            if any("checkpoint_connector" in c.filename and "restore" in c.name for c in calls):
+            if not isinstance(error, SettingError) and self.checkpoints.restoring:
                 path = self.config_init[subcommand]["ckpt_path"]
                 reason = f"{type(error).__name__}: {error}"
-                raise UsageError(f"--ckpt_path {path} cannot be restored: {reason}") from error
-            if isinstance(error, ValueError) and "--" in str(error):
-                raise UsageError(str(error)) from error
+                raise SettingError(f"--ckpt_path {path} cannot be restored: {reason}") from error
             raise  # not about a flag or file: whoever mends it needs the traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -176,8 +188,9 @@ class DigitCLI(LightningCLI):
                 version=resumed_version(ckpt_path, logs) if self.subcommand == "fit" else None,
                 default_hp_metric=False,
             )
-        self.pictures = Pictures()
-        ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
+        restored = Restored(self.checkpoints)
+        ours = [restored, Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
         callbacks = [*(trainer["callbacks"] or []), *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
@@ -188,7 +201,7 @@ class DigitCLI(LightningCLI):
         self.best, self.last = best_and_last()
         if trainer["enable_checkpointing"] is not False:
             callbacks += [self.best, self.last]
-        kwargs["plugins"] = trainer["plugins"] or [WholeCheckpoints()]
+        kwargs["plugins"] = trainer["plugins"] or [self.checkpoints]
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -198,73 +211,37 @@ class DigitCLI(LightningCLI):
 
     def after_fit(self) -> None:
         trainer = self.trainer
-        metrics: dict[str, float] = {
-            "epochs": trainer.current_epoch,
-            "seconds": time.perf_counter() - self.started,
-        }
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
-        if (reached := self.config_init["fit"]["stop"].reached_epoch) is not None:
-            metrics["target_epoch"] = reached
-        if self.best.best_model_score is not None:
-            metrics["best_val_acc"] = float(self.best.best_model_score)
-        [test] = trainer.test(
-            self.model,
-            self.datamodule,
-            ckpt_path=self.checkpoint,
-            verbose=False,
-            weights_only=True,
+        score, stop = self.best.best_model_score, self.config_init["fit"]["stop"]
+        fit = Summary.of(
+            trainer,
+            target=stop.accuracy,
+            reached_epoch=stop.reached_epoch,
+            best_val_acc=None if score is None else float(score),
+            seconds=time.perf_counter() - self.started,
+            # Of the best epoch, or of the last if none was validated.
+            checkpoint=self.best.best_model_path or self.last.best_model_path or None,
         )
-        metrics["test_acc"] = test["test/acc"]
+        [test] = trainer.test(
+            self.model, self.datamodule, ckpt_path=fit.checkpoint, verbose=False, weights_only=True
+        )
         if trainer.is_global_zero:
-            print(self._summary(metrics))
+            print(fit.text(trainer, test["test/acc"]))
         if isinstance(trainer.logger, TensorBoardLogger):
+            figures = {
+                "epochs": fit.epochs,
+                "seconds": fit.seconds,
+                "target_epoch": fit.reached_epoch,
+                "best_val_acc": fit.best_val_acc,
+                "test_acc": test["test/acc"],
+            }
             config = self.config["fit"].as_dict()
             trainer.logger.log_hyperparams(
                 {key: config[key] for key in ("seed_everything", "model", "data", "stop")},
-                {f"final/{name}": value for name, value in metrics.items()},
+                {f"final/{name}": value for name, value in figures.items() if value is not None},
             )
             trainer.logger.finalize("success")  # writes it out: the test has closed the file
-
-    @property
-    def checkpoint(self) -> str | None:
-        """The file that is tested: of the best epoch, or of the last if none was validated."""
-        return self.best.best_model_path or self.last.best_model_path or None
-
-    def _summary(self, metrics: dict[str, float]) -> str:
-        trainer, stop = self.trainer, self.config_init["fit"]["stop"]
-        validated, tested = (
-            min(len(digits), int(sum(batches)) * self.datamodule.batch_size * trainer.world_size)
-            for digits, batches in (
-                (self.datamodule.val_set, trainer.num_val_batches),
-                (self.datamodule.test_set, trainer.num_test_batches),
-            )
-        )
-        unseen = self.datamodule.val_size or trainer.limit_val_batches == 0
-        looks = "measured once" if unseen else "also seen after every epoch"
-        low, high = wilson_interval(metrics["test_acc"], tested)
-        if stop.accuracy is None:
-            target = "none set"
-        elif stop.reached_epoch:
-            target = f"{percent(stop.accuracy)} reached in epoch {stop.reached_epoch}"
-        else:
-            epochs = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)}"
-            target = f"{percent(stop.accuracy)} not reached in {epochs}"
-        rows = {
-            "device": describe_device(trainer),
-            "parameters": f"{self.model.network.parameter_count:,}",
-            "target": target,
-            "best val": f"{percent(metrics['best_val_acc'])} of {validated:,}"
-            if "best_val_acc" in metrics
-            else "none: the last weights were tested",
-            "test": f"{percent(metrics['test_acc'])} of {tested:,}, {looks};"
-            f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
-            "time": f"{metrics['seconds']:.0f} s",
-            "checkpoint": self.checkpoint and relative(self.checkpoint),
-        }
-        if isinstance(trainer.logger, TensorBoardLogger):
-            rows["curves"] = f"tensorboard --logdir {relative(trainer.logger.root_dir)}"
-        return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
@@ -273,9 +250,9 @@ class DigitCLI(LightningCLI):
                 print(f"pictures in {relative(self.trainer.logger.log_dir)}")
 
     def predict(self, **kwargs: Any) -> None:
-        """Writes the digit read in each test image, one a line, to the run's log folder."""
-        if self.trainer.world_size > 1:  # each process would read its own share of the images
-            raise UsageError("predict runs in one process: use --trainer.devices 1")
+        """Writes the predicted digit of each test image, one a line, to the run's log folder."""
+        if self.trainer.world_size > 1:  # each process would predict its own share of the images
+            raise SettingError("predict runs in one process: use --trainer.devices 1")
         batches: Any = self.trainer.predict(**kwargs)
         digits = torch.cat(batches).tolist()
         path = Path(self.trainer.log_dir or ".") / "predictions.txt"
@@ -285,7 +262,12 @@ class DigitCLI(LightningCLI):
         print(f"{len(digits):,} digits written to {path}")
 
 
-def main() -> None:
+def main(args: list[str] | None = None) -> None:
+    """The command with these arguments, or with those of the process.
+
+    Raises:
+        SystemExit: With status 2 for a wrong flag, file or folder, 1 for another failure.
+    """
     # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -311,9 +293,10 @@ def main() -> None:
             trainer_defaults={"max_epochs": 20},
             parser_class=Parser,
             auto_configure_optimizers=False,
+            args=args,
             load_from_checkpoint_support=False,
         )
-    except (UsageError, MisconfigurationException) as error:
+    except (SettingError, MisconfigurationException) as error:
         fail(error, status=2)
     except OSError as error:
         fail(error, status=1)

@@ -14,27 +14,29 @@ import mnist_lit
 PACKAGE = Path(mnist_lit.__file__).parent
 ALLOWED = {
     "__init__": {"assets", "network", "weights"},  # inside load_pretrained
+    "__main__": set(),  # the commands, by their names
+    "errors": set(),
     "files": set(),
     "device": set(),
     "cpu_kernels": set(),
     "network": {"cpu_kernels"},
-    "augment": set(),
+    "augment": {"errors"},
     "muon": set(),
     "weights": {"network"},
     "images": set(),
-    "data": {"assets", "augment", "files"},
-    "module": {"muon", "network"},
+    "data": {"assets", "augment", "errors", "files"},
+    "module": {"errors", "muon", "network"},
     "console": {"device"},
-    "callbacks": {"console"},
+    "callbacks": {"console", "errors"},
     "pictures": {"console"},
-    "checkpoints": {"files", "weights"},
+    "checkpoints": {"errors", "files", "weights"},
     "train": {
-        *("callbacks", "checkpoints", "console", "data", "device", "files", "module"),
-        "pictures",
+        *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
+        *("pictures", "weights"),
     },
-    "predict": {"files", "images", "load_pretrained", "network", "weights"},
-    "export": {"__version__", "assets", "files", "load_pretrained", "network", "weights"},
-    "demo": {"assets", "images", "load_pretrained", "network", "predict", "weights"},
+    "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
+    "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
+    "demo": {"assets", "errors", "images", "load_pretrained", "network", "predict", "weights"},
 }
 
 

@@ -140,13 +140,11 @@ def a_checkpoint() -> dict[str, Any]:
     return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
 
 
-@pytest.mark.parametrize(
-    "since", ["today", "when there was one network, without a margin or crops"]
-)
+@pytest.mark.parametrize("since", ["today", "when there was one network, without a margin or TTA"])
 def test_settings_come_from_the_checkpoint(since: str, tmp_path: Path) -> None:
     checkpoint = a_checkpoint()
     if since != "today":
-        for setting in ("network", "margin", "crops"):
+        for setting in ("network", "margin", "tta"):
             del checkpoint["hyper_parameters"][setting]
     torch.save(checkpoint, tmp_path / "x.ckpt")
     settings = saved_settings(str(tmp_path / "x.ckpt"))

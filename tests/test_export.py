@@ -30,14 +30,14 @@ def test_onnx_is_small_and_says_what_it_is(onnx_file: Path) -> None:
     model = onnx.load(onnx_file)
     assert model.producer_name == "mnist_lit"
     assert "[0, 1]" in model.doc_string
-    assert model.doc_string.startswith("DigitNet reads one handwritten digit")
+    assert model.doc_string.startswith("DigitNet classifies one handwritten digit")
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties["parameters"] == "17506"
     assert str(Path(__file__).parent.parent).encode() not in onnx_file.read_bytes()
 
 
 @pytest.mark.parametrize("batch", [1, 7, 10_000])
-def test_onnx_reads_any_number_of_digits_as_pytorch_does(onnx_file: Path, batch: int) -> None:
+def test_onnx_classifies_any_number_of_digits_as_pytorch_does(onnx_file: Path, batch: int) -> None:
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     images = embedded_test_digits()[0][:batch] / 255
     [logits] = session.run(["logits"], {"images": images.numpy()})
@@ -50,7 +50,7 @@ def test_onnx_reads_any_number_of_digits_as_pytorch_does(onnx_file: Path, batch:
 def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
     images = embedded_test_digits()[0][:5] / 255
     torch.manual_seed(0)
-    network = DigitNet(narrow=4, wide=6, margin=2, crops=5).eval()  # unlike the shipped one
+    network = DigitNet(narrow=4, wide=6, margin=2, tta=True).eval()  # unlike the shipped one
     for kind in ("pt2", "pt"):
         assert export(network, kind, tmp_path / f"net.{kind}") <= 1e-4
     expected = network(images)

@@ -1,4 +1,4 @@
-"""DigitClassifier: exact metrics, the schedule, the averaged weights, and its checkpoints."""
+"""DigitClassifier: exact metrics, the schedule, the EMA, and its checkpoints."""
 
 import copy
 from pathlib import Path
@@ -92,21 +92,21 @@ def test_one_cycle_by_the_step_from_the_trainers_own_count(digits: Digits) -> No
     assert fit.optimizers[0].param_groups[0]["weight_decay"] == 1e-4
 
 
-@pytest.mark.parametrize("average", [0, 0.4])
-def test_validates_the_moving_average_of_the_weights(digits: Digits, average: float) -> None:
-    watch, module = Watch(), DigitClassifier(average=average)
+@pytest.mark.parametrize("ema_decay", [0, 0.4])
+def test_validates_the_ema_of_the_weights(digits: Digits, ema_decay: float) -> None:
+    watch, module = Watch(), DigitClassifier(ema_decay=ema_decay)
     trainer(max_epochs=1, callbacks=[watch], log_every_n_steps=1, num_sanity_val_steps=0).fit(
         module, loader(digits, 40, 4), loader(digits, 4, 4)
     )
     expected = watch.weights[0]
     for step, weights in enumerate(watch.weights[1:], start=2):
-        decay = min(average, (1 + step) / (10 + step))
+        decay = min(ema_decay, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights
-    averaged: Any = module.averaged.module
-    torch.testing.assert_close(averaged.output.conv.weight, expected)
+    ema: Any = module.ema.module
+    torch.testing.assert_close(ema.output.conv.weight, expected)
     images = torch.rand(2, 1, 28, 28)
     module.eval()
-    torch.testing.assert_close(module(images), averaged(images))
+    torch.testing.assert_close(module(images), ema(images))
     assert module.network.parameter_count == 17_506
     assert sum(p.numel() for p in module.parameters() if p.requires_grad) == 17_506
 
@@ -153,10 +153,10 @@ def test_a_rise_of_a_single_step_names_the_flag(digits: Digits) -> None:
 
 
 @pytest.mark.parametrize("kind", ["DigitNet", "TinyNet"])
-def test_margin_and_crops_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
-    model = DigitClassifier(network=kind, margin=2, crops=5)
-    for network in (model.network, model.averaged.module):
-        assert (network.margin, network.crops) == (2, 5)
+def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
+    model = DigitClassifier(network=kind, margin=2, tta=True)
+    for network in (model.network, model.ema.module):
+        assert (network.margin, network.tta) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,13 @@ def test_margin_and_crops_reach_the_network(kind: Literal["DigitNet", "TinyNet"]
         ("wide", -1),
         ("dropout", 1.0),
         ("margin", 11),
-        ("crops", 9),
         ("max_lr", 0),
         ("weight_decay", -1),
         ("pct_start", 1),
         ("div_factor", 0.5),
         ("final_div_factor", float("inf")),
         ("label_smoothing", 1),
-        ("average", 1),
+        ("ema_decay", 1),
     ],
 )
 def test_bad_settings_name_the_flag(name: str, value: float) -> None:

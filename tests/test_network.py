@@ -1,7 +1,7 @@
 """DigitNet: its layout, what it accepts, and its cheap dropout."""
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -74,10 +74,10 @@ def test_a_margin_is_not_read(kind: type[DigitNet] | type[TinyNet]) -> None:
 
 @pytest.mark.parametrize("kind", [DigitNet, TinyNet])
 @pytest.mark.parametrize("margin", [0, 2])
-def test_five_crops_are_averaged_in_evaluation_mode(
+def test_tta_averages_five_shifts_in_evaluation_mode(
     kind: type[DigitNet] | type[TinyNet], margin: int
 ) -> None:
-    one, five = kind(dropout=0, margin=margin), kind(dropout=0, margin=margin, crops=5)
+    one, five = kind(dropout=0, margin=margin), kind(dropout=0, margin=margin, tta=True)
     five.load_state_dict(one.state_dict())
     images = torch.zeros(3, 1, 12, 16)
     images[:, :, 1:-1, 1:-1] = torch.rand(3, 1, 10, 14)  # moved by one, nothing leaves the image
@@ -122,21 +122,26 @@ def test_torch_export_with_a_dynamic_batch() -> None:
     torch.testing.assert_close(program.module()(images), net(images))
 
 
-@pytest.mark.parametrize("activation", [F.relu_, F.silu])
+ACTIVATIONS: dict[Literal["relu", "silu"], Any] = {"relu": F.relu, "silu": F.silu}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("training", [True, False])
-def test_a_block_is_convolution_norm_and_activation(training: bool, activation: Any) -> None:
+def test_a_block_is_convolution_norm_and_activation(
+    training: bool, name: Literal["relu", "silu"]
+) -> None:
     torch.manual_seed(0)
-    block = ConvBlock(1, 8, kernel_size=3, activation=activation).train(training)
+    block = ConvBlock(1, 8, kernel_size=3, activation=name).train(training)
     images = torch.randn(16, 1, 12, 12)
-    expected = activation(copy.deepcopy(block.norm)(block.conv(images)))
+    expected = ACTIVATIONS[name](copy.deepcopy(block.norm)(block.conv(images)))
     torch.testing.assert_close(block(images), expected)
 
 
 def test_a_block_drops_in_training_only() -> None:
     torch.manual_seed(0)
     images = torch.rand(8, 1, 28, 28)
-    for activation in (F.relu_, F.silu):
-        block = ConvBlock(1, 8, kernel_size=3, dropout=0.5, activation=activation)
+    for name, activation in ACTIVATIONS.items():
+        block = ConvBlock(1, 8, kernel_size=3, dropout=0.5, activation=name)
         before = activation(copy.deepcopy(block.norm)(block.conv(images)))
         first, second = block(images), block(images)
         assert (first != second).any()

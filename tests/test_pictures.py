@@ -1,6 +1,7 @@
 """What the pictures show."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,26 +10,28 @@ from mnist_lit.pictures import (
     Pictures,
     draw_confusion,
     draw_digit_accuracy,
-    draw_misread,
+    draw_errors,
     draw_reliability,
 )
 
+ON_CPU: Any = SimpleNamespace(device=torch.device("cpu"))  # all that is asked of the module
+
 
 def test_pictures_keep_the_best_validation() -> None:
-    pictures, trainer = Pictures(), SimpleNamespace(sanity_checking=False)
-    trainer.state = SimpleNamespace(fn="fit")
+    pictures = Pictures()
+    trainer: Any = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"))
     labels = torch.tensor([0, 1, 2, 3])
     for accuracy, predicted in [(0.5, [0, 1, 9, 9]), (0.75, [0, 1, 2, 8]), (0.25, [0, 7, 7, 7])]:
         logits = torch.nn.functional.one_hot(torch.tensor(predicted), 10).float()
-        pictures.on_validation_epoch_start(trainer, None)  # type: ignore[arg-type]
+        pictures.on_validation_epoch_start(trainer, ON_CPU)
         batch = torch.rand(4, 1, 28, 28), labels
-        pictures.on_validation_batch_end(trainer, None, logits, batch, 0)  # type: ignore[arg-type]
+        pictures.on_validation_batch_end(trainer, ON_CPU, logits, batch, 0)
         trainer.callback_metrics = {"val/acc": torch.tensor(accuracy)}
-        pictures.on_validation_end(trainer, None)  # type: ignore[arg-type]
+        pictures.on_validation_end(trainer, ON_CPU)
     best = pictures.best
     assert best["confusion"].trace() == 3
     assert best["confusion"][3, 8] == 1
-    [(image, true, predicted_digit)] = best["misread"]
+    [(image, true, predicted_digit)] = best["errors"]
     assert (image.shape, true, predicted_digit) == ((28, 28), 3, 8)
 
 
@@ -38,11 +41,11 @@ def test_confusion_figure_shows_every_count() -> None:
     axes = draw_confusion(confusion).axes[0]
     counts = [text.get_text() for text in axes.texts]
     assert sorted(counts) == ["50"] * 10 + ["7"]
-    assert "7 of 507 misread" in axes.get_title()
+    assert "7 errors of 507" in axes.get_title()
 
 
-def test_misread_figure_names_true_and_predicted_digit() -> None:
-    [axes] = draw_misread([(torch.rand(28, 28), true, 9) for true in range(9)]).axes
+def test_errors_figure_names_true_and_predicted_digit() -> None:
+    [axes] = draw_errors([(torch.rand(28, 28), true, 9) for true in range(9)]).axes
     assert [text.get_text() for text in axes.texts] == [f"{true} → 9" for true in range(9)]
     assert len(axes.images) == 9
     boxes = [tuple(image.get_extent()) for image in axes.images]
@@ -54,10 +57,12 @@ def test_test_table_counts_each_digit() -> None:
     pictures = Pictures()
     labels = torch.arange(10).repeat(10)
     logits = 20 * torch.nn.functional.one_hot(labels, 10).float()
-    logits[3] = logits[4]  # a 3 read as a 4
-    pictures.on_test_epoch_start(None, None)  # type: ignore[arg-type]
+    logits[3] = logits[4]  # a 3 taken for a 4
+    trainer: Any = SimpleNamespace(logger=None)
+    pictures.on_test_epoch_start(trainer, ON_CPU)
     batch = torch.rand(100, 1, 28, 28), labels
-    pictures.on_test_batch_end(None, None, logits, batch, 0)  # type: ignore[arg-type]
+    pictures.on_test_batch_end(trainer, ON_CPU, logits, batch, 0)
+    pictures.on_test_end(trainer, ON_CPU)
     lines = pictures.test_table().splitlines()
     assert lines[4].split() == ["3", "10", "9", "90.00", "%"]
     assert lines[11].split() == ["all", "100", "99", "99.00", "%"]

@@ -104,19 +104,19 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     data_dir: Path, tmp_path: Path
 ) -> None:
     data = ["--data.data_dir", data_dir]
-    sizes = ["--model.narrow", 2, "--model.margin", 3, "--model.crops", 5]
+    sizes = ["--model.narrow", 2, "--model.margin", 3, "--model.tta", "true"]
     done = run(tmp_path, *DEBUG, *data, "--model.network", "TinyNet", *sizes)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"TinyNet, {TinyNet(2).parameter_count:,} parameters, on ")
     [accuracy] = re.findall(r"^test +(\S+) %", done.stdout, re.MULTILINE)
     again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
     changed = "--model.network TinyNet (not DigitNet), --model.margin 3 (not 0)"
-    changed += ", --model.crops 5 (not 1), --model.narrow 2 (not 18)"
+    changed += ", --model.narrow 2 (not 18), --model.tta True (not False)"
     assert again.stderr == f"used as in the checkpoint: {changed}\n"
     [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
     assert int(right) / 3.2 == pytest.approx(float(accuracy), abs=0.006)
     [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
-    assert load_network(best).sizes == {"narrow": 2, "margin": 3, "crops": 5}
+    assert load_network(best).settings == {"narrow": 2, "margin": 3, "tta": True}
 
 
 def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:
@@ -126,7 +126,7 @@ def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, st
     scalars = {"train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr"}
     assert scalars <= set(tags["scalars"])
     assert len(events.Scalars("val/acc")) == 2
-    assert {"augmented training digits", "val/confusion", "val/misread"} <= set(tags["images"])
+    assert {"augmented training digits", "val/confusion", "val/errors"} <= set(tags["images"])
     hparams = [e for f in version.glob("events*") for e in [f.read_bytes()] if b"hparams" in e]
     assert any(b"model/max_lr" in content for content in hparams)
     assert {"final/best_val_acc", "final/test_acc"} <= set(tags["scalars"])
@@ -178,7 +178,7 @@ def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb
         [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", done.stdout, re.MULTILINE)
         assert int(right) / 3.2 == pytest.approx(float(fit_acc), abs=0.006)
         [folder] = re.findall(r"^pictures in (\S+)$", done.stdout, re.MULTILINE)
-        names = {"confusion", "misread", "digits", "reliability"}
+        names = {"confusion", "errors", "digits", "reliability"}
         assert {path.name for path in (cwd / folder).glob("*.png")} == {
             f"test-{name}.png" for name in names
         }
@@ -366,7 +366,7 @@ def test_help_explains_our_flags(tmp_path: Path) -> None:
         ("--data.augmentation.degrees", "in degrees"),
         ("--data.val_size", "held out for validation"),
         ("--model.max_lr", "learning rate at the top"),
-        ("--model.average", "moving average"),
+        ("--model.ema_decay", "moving average"),
     ]:
         assert flag in shown
         assert meaning in shown
@@ -382,7 +382,7 @@ def test_every_config_trains(config: Path, data_dir: Path, tmp_path: Path) -> No
         tmp_path, "--config", config, "--data.data_dir", data_dir, *limits, "--trainer.max_epochs=1"
     )
     assert done.returncode == 0, done.stderr
-    assert ("--data.val_size 0" in done.stderr) == (config.stem == "seed")
+    assert ("--data.val_size 0" in done.stderr) == (config.stem == "original")
     [header] = re.findall(r"^\w+, [\d,]+ parameters, on (.+)$", done.stdout, re.MULTILINE)
     [device] = re.findall(r"^device +(.+)$", done.stdout, re.MULTILINE)
     assert header == device

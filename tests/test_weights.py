@@ -20,24 +20,25 @@ def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
     loaded = load_network(tmp_path / "weights.pt")
     assert type(loaded) is type(saved)
-    assert loaded.sizes == saved.sizes
+    assert loaded.settings == saved.settings
     assert not loaded.training
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(loaded(images), saved.eval()(images))
 
 
-@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10, crops=5)])
-def test_load_network_takes_margin_and_crops_from_the_settings(
+@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10, tta=True)])
+def test_load_network_takes_margin_and_tta_from_the_settings(
     saved: Network, tmp_path: Path
 ) -> None:
-    content = {"state_dict": saved.state_dict(), "hyper_parameters": saved.sizes}
+    content = {"state_dict": saved.state_dict(), "hyper_parameters": saved.settings}
     torch.save(content, tmp_path / "net.pt")
-    assert load_network(tmp_path / "net.pt").sizes == saved.sizes
+    assert load_network(tmp_path / "net.pt").settings == saved.settings
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"margin": margin} for margin in (-1, 11, 2.0, "2", True, torch.tensor(2))]
+    + [{"tta": tta} for tta in (0, 5, 10**9, 1.0, "5", None, torch.tensor(True))]
     + [{"crops": crops} for crops in (0, 2, 10**9, 5.0, "5", True, torch.tensor(5))],
 )
 def test_load_network_refuses_other_settings(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -95,16 +96,16 @@ def test_load_network_loads_what_it_has_measured(tmp_path: Path) -> None:
     path.write_bytes(hidden + hidden_directory + shown + bytes(moved) + end)
     loaded_by_torch = torch.load(path, weights_only=True)
     assert loaded_by_torch["input.conv.weight"].shape[0] == 8
-    assert load_network(path).sizes["narrow"] == 2
+    assert load_network(path).settings["narrow"] == 2
 
 
-def test_load_network_takes_the_average_from_a_checkpoint(tmp_path: Path) -> None:
-    raw, averaged = DigitNet(), DigitNet()
+def test_load_network_takes_the_ema_from_a_checkpoint(tmp_path: Path) -> None:
+    raw, ema = DigitNet(), DigitNet()
     state = {f"network.{name}": tensor for name, tensor in raw.state_dict().items()}
-    state |= {f"averaged.module.{name}": tensor for name, tensor in averaged.state_dict().items()}
-    torch.save({"state_dict": state | {"averaged.n_averaged": torch.tensor(9)}}, tmp_path / "c")
+    state |= {f"ema.module.{name}": tensor for name, tensor in ema.state_dict().items()}
+    torch.save({"state_dict": state | {"ema.n_averaged": torch.tensor(9)}}, tmp_path / "c")
     images = torch.rand(3, 1, 28, 28)
-    assert torch.equal(load_network(tmp_path / "c")(images), averaged.eval()(images))
+    assert torch.equal(load_network(tmp_path / "c")(images), ema.eval()(images))
 
 
 class Payload:

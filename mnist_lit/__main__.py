@@ -1,0 +1,32 @@
+"""`mnist-lit train|predict|export|demo ...`: what `python -m mnist_lit.train ...` and so on do."""
+
+import importlib
+import sys
+
+VERBS = {
+    "train": "train on MNIST, or validate, test and predict with a checkpoint",
+    "predict": "classify the digits in image files",
+    "export": "write the weights as ONNX, torch.export or a file of weights",
+    "demo": "draw digits in the browser",
+}
+
+
+def main() -> None:
+    verb, *arguments = sys.argv[1:] or ["--help"]
+    if verb in VERBS:
+        # Only now, because each of them imports what it alone needs. sys.argv stays as it is: the
+        # processes of a distributed training are started with it.
+        importlib.import_module(f"mnist_lit.{verb}").main(arguments)
+        return
+    lines = [f"usage: mnist-lit {'|'.join(VERBS)} ...", ""]
+    lines += [
+        f"  {name:9}{does}; more by `mnist-lit {name} --help`" for name, does in VERBS.items()
+    ]
+    if verb in ("-h", "--help"):
+        print("\n".join(lines))
+    else:
+        sys.exit(f"{lines[0]}\nerror: {verb!r} is none of these")
+
+
+if __name__ == "__main__":
+    main()
