@@ -1,11 +1,13 @@
-"""Real MNIST, unpacked once for all tests, and a count of the faults that they inject."""
+"""Real MNIST, unpacked once, the command line, imported once, and a count of injected faults."""
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forks
 from torchvision.datasets import MNIST
 
 from mnist_lit.data import Digits, restore_mnist
@@ -25,6 +27,21 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(data_dir: Path) -> Digits:
     """The 10,000 test digits."""
     return Digits(MNIST(str(data_dir), train=False))
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    with Forks() as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def run(forks: Forks) -> Run:
+    """`run(folder, "--trainer.max_epochs", 1)`: the training command, without its imports' time."""
+    return forks.command
 
 
 Survived = Callable[..., None]

@@ -1,9 +1,9 @@
 """Runs of the command line in forks of one process, which has imported torch already.
 
-Started as a script it reads a JSON line for each run, {"arguments": [...], "cwd": "...", and a
-fault: "kill_after" so many seconds, "kill_in" the nth call of a function of `os`, "full_in" that
-call for want of space, or no file "larger" than so many bytes}, and answers with its exit status
-and seconds. `Forks` is the other end.
+Started as a script it reads a JSON line for each run and answers with its exit status and seconds:
+{"arguments": [...], "cwd": "..."}, the files "out" and "err" for what it prints, and a fault, which
+is "kill_after" so many seconds, "kill_in" the nth call of a function of `os`, "full_in" that call
+for want of space, or no file "larger" than so many bytes. `Forks` is the other end.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -44,6 +45,15 @@ class Forks:
         status, seconds = json.loads(self.process.stdout.readline())
         return status, seconds
 
+    def command(self, cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """As if `python -m mnist_lit.train` had been run with these arguments in this folder."""
+        with tempfile.TemporaryDirectory() as printed:
+            out, err = Path(printed, "out"), Path(printed, "err")
+            status, _ = self.run(cwd, *arguments, out=str(out), err=str(err))
+            return subprocess.CompletedProcess(
+                [*map(str, arguments)], status, out.read_text("utf-8"), err.read_text("utf-8")
+            )
+
 
 def break_in(name: str, nth: int, *, kill: bool) -> None:
     """The nth call of os.`name` kills the process after its work, or finds the disk full."""
@@ -68,9 +78,9 @@ def child(request: dict[str, Any]) -> int:
     from mnist_lit.train import main
 
     os.chdir(request["cwd"])
-    output = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(output, stream)
+    out = request.get("out", "out")
+    for stream, name in ((1, out), (2, request.get("err", out))):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     torch.set_num_threads(1)
     for fault in request.keys() & {"kill_in", "full_in"}:
         name, nth = request[fault]

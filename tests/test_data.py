@@ -15,7 +15,6 @@ import torch
 from conftest import Survived
 from torchvision.datasets import MNIST
 
-from mnist_lit.augment import Augmentation
 from mnist_lit.data import MD5, Digits, MNISTDataModule, restore_mnist, stratified_split
 
 RAW = Path("MNIST") / "raw"
@@ -130,10 +129,6 @@ def test_val_size_0_validates_on_the_test_set_and_warns(data_dir: Path) -> None:
         data.setup("fit")
     assert len(data.train_set) == 60_000
     assert data.val_set is data.test_set
-
-
-def test_augmentation_defaults_are_the_signatures() -> None:
-    assert MNISTDataModule().augmentation == Augmentation()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -61,54 +59,85 @@ def values(state: Any) -> Any:
     return re.sub(r"version_\d+", "version", state) if isinstance(state, str) else state
 
 
-def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
-    data_dir: Path, tmp_path: Path, survived: Survived
-) -> None:
+@pytest.fixture(scope="module")
+def unbroken(
+    forks: Forks, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], float]:
+    """What a fit that nothing happens to leaves, and its seconds."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    status, seconds = forks.run(folder, *small(data_dir))
+    assert status == 0, (folder / "out").read_text()
+    expected = outcome(folder)
+    assert len(expected["summary"]) == 3
+    return expected, seconds
+
+
+def killed_and_resumed(
+    forks: Forks, data_dir: Path, folder: Path, expected: dict[str, Any], **fault: Any
+) -> bool:
+    """Whether it was killed; resumed, it must equal the unbroken fit in any case."""
+    folder.mkdir(exist_ok=True)
     flags = small(data_dir)
-    unbroken = tmp_path / "unbroken"
-    unbroken.mkdir()
-    with ExitStack() as stack:
-        both = [stack.enter_context(Forks()) for _ in range(2)]
-        status, seconds = both[0].run(unbroken, *flags)
-        assert status == 0, (unbroken / "out").read_text()
-        expected = outcome(unbroken)
-        assert len(expected["summary"]) == 3
-        # Any moment from the start to the test; and, in each epoch, each of the two checkpoints
-        # written but not yet in place, and in place but what follows not done.
-        calls = {"fsync": 6, "replace": 7, "remove": 2}  # config.yaml; a former best checkpoint
-        faults: list[dict[str, Any]] = [
-            *({"kill_after": seconds * (i + 0.5) / 24} for i in range(24)),
-            *({"kill_in": (call, n + 1)} for call, count in calls.items() for n in range(count)),
-        ]
+    status, _ = forks.run(folder, *flags, **fault)
+    # A machine that has become faster may be done before it is to be killed.
+    assert status == -9 or (status == 0 and "kill_after" in fault), fault
+    begun = (folder / "lightning_logs/version_0/config.yaml").exists()
+    resumed_status, _ = forks.run(folder, *(["--ckpt_path", "last"] if begun else flags))
+    assert resumed_status == 0, (folder / "out").read_text()
+    resumed = outcome(folder)
+    # Lightning draws an epoch's train metrics only after its checkpoint is saved.
+    missing = expected["curves"].keys() - resumed["curves"].keys()
+    assert len(missing) <= 2, fault
+    assert all(point.startswith("train/") for point in missing), fault
+    resumed["curves"] |= {point: expected["curves"][point] for point in missing}
+    assert resumed == expected, fault
+    return status == -9
 
-        def break_and_resume(forks: Forks, numbers: range) -> int:
-            killed = 0
-            for number in numbers:
-                folder, fault = tmp_path / str(number), faults[number]
-                folder.mkdir()
-                status, _ = forks.run(folder, *flags, **fault)
-                # A machine that has become faster may be done before it is to be killed.
-                assert status == -9 or (status == 0 and "kill_after" in fault), fault
-                killed += status == -9
-                begun = (folder / "lightning_logs/version_0/config.yaml").exists()
-                status, _ = forks.run(folder, *(["--ckpt_path", "last"] if begun else flags))
-                assert status == 0, (folder / "out").read_text()
-                resumed = outcome(folder)
-                # Lightning draws an epoch's train metrics only after its checkpoint is saved.
-                missing = expected["curves"].keys() - resumed["curves"].keys()
-                assert len(missing) <= 2, fault
-                assert all(point.startswith("train/") for point in missing), fault
-                resumed["curves"] |= {point: expected["curves"][point] for point in missing}
-                assert resumed == expected, fault
-            return killed
 
-        with ThreadPoolExecutor(2) as pool:
-            halves = [
-                pool.submit(break_and_resume, forks, range(first, len(faults), 2))
-                for first, forks in enumerate(both)
-            ]
-            killed = sum(half.result() for half in halves)
-    assert killed >= 30
+# In each epoch, each of the two checkpoints written but not yet in place, and in place but what
+# follows not done; config.yaml; a former best checkpoint.
+CALLS = {"fsync": 6, "replace": 7, "remove": 2}
+
+
+@pytest.mark.parametrize("call", [(name, n + 1) for name in CALLS for n in range(CALLS[name])])
+def test_a_fit_killed_while_it_writes_and_resumed_equals_an_unbroken_one(
+    call: tuple[str, int],
+    unbroken: tuple[dict[str, Any], float],
+    forks: Forks,
+    data_dir: Path,
+    tmp_path: Path,
+    survived: Survived,
+) -> None:
+    assert killed_and_resumed(forks, data_dir, tmp_path, unbroken[0], kill_in=call)
+    survived("killed")
+
+
+MOMENTS, SHARES = 24, 6  # from the start of a fit to its test, in so many tests
+
+
+@pytest.mark.parametrize(
+    "share", [0, *(pytest.param(share, marks=pytest.mark.slow) for share in range(1, SHARES))]
+)
+def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
+    share: int,
+    unbroken: tuple[dict[str, Any], float],
+    forks: Forks,
+    data_dir: Path,
+    tmp_path: Path,
+    survived: Survived,
+) -> None:
+    expected, seconds = unbroken
+    killed = sum(
+        killed_and_resumed(
+            forks,
+            data_dir,
+            tmp_path / str(moment),
+            expected,
+            kill_after=seconds * (moment + 0.5) / MOMENTS,
+        )
+        for moment in range(share, MOMENTS, SHARES)
+    )
+    assert killed >= 2
     survived("killed", killed)
 
 
@@ -126,12 +155,12 @@ def test_a_full_disk_is_named_and_no_half_file_left(
     fault: dict[str, Any],
     named: str,
     left: set[str],
+    forks: Forks,
     data_dir: Path,
     tmp_path: Path,
     survived: Survived,
 ) -> None:
-    with Forks() as forks:
-        status, _ = forks.run(tmp_path, *small(data_dir), **fault)
+    status, _ = forks.run(tmp_path, *small(data_dir), **fault)
     *_, error = (tmp_path / "out").read_text().splitlines()
     assert status == 1
     assert re.fullmatch(rf"error: \[Errno \d+\] [\w ]+: '\S*{named}\S*'", error)
@@ -142,9 +171,10 @@ def test_a_full_disk_is_named_and_no_half_file_left(
     survived("full disk")
 
 
-def test_a_disk_too_full_for_the_data_is_named(tmp_path: Path, survived: Survived) -> None:
-    with Forks() as forks:
-        status, _ = forks.run(tmp_path, "--data.data_dir", "data", larger=10_000_000)
+def test_a_disk_too_full_for_the_data_is_named(
+    forks: Forks, tmp_path: Path, survived: Survived
+) -> None:
+    status, _ = forks.run(tmp_path, "--data.data_dir", "data", larger=10_000_000)
     assert status == 1
     error = (tmp_path / "out").read_text().splitlines()[-1]
     assert re.fullmatch(r"error: .*: 'data/MNIST/raw/train-images-idx3-ubyte'", error)
@@ -153,17 +183,15 @@ def test_a_disk_too_full_for_the_data_is_named(tmp_path: Path, survived: Survive
 
 
 def test_after_a_full_disk_a_fit_goes_on(
-    data_dir: Path, tmp_path: Path, survived: Survived
+    unbroken: tuple[dict[str, Any], float],
+    forks: Forks,
+    data_dir: Path,
+    tmp_path: Path,
+    survived: Survived,
 ) -> None:
-    flags = small(data_dir)
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    unbroken.mkdir()
-    broken.mkdir()
-    with Forks() as forks:
-        assert forks.run(unbroken, *flags)[0] == 0
-        assert forks.run(broken, *flags, full_in=("fsync", 3))[0] == 1
-        said = (broken / "out").read_text()
-        [saved] = re.findall("^interrupted: --ckpt_path (\\S+) goes on", said, re.MULTILINE)
-        assert forks.run(broken, "--ckpt_path", saved)[0] == 0
-    assert outcome(broken) == outcome(unbroken)
+    assert forks.run(tmp_path, *small(data_dir), full_in=("fsync", 3))[0] == 1
+    said = (tmp_path / "out").read_text()
+    [saved] = re.findall("^interrupted: --ckpt_path (\\S+) goes on", said, re.MULTILINE)
+    assert forks.run(tmp_path, "--ckpt_path", saved)[0] == 0
+    assert outcome(tmp_path) == unbroken[0]
     survived("full disk")

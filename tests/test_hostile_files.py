@@ -22,7 +22,7 @@ from mnist_lit.module import DigitClassifier
 from mnist_lit.weights import load_network
 
 COMMAND = "touch executed"
-PROGRAMS: dict[str, tuple[Callable[[], None], list[str], str]] = {
+PROGRAMS: dict[str, tuple[Callable[..., None], list[str], str]] = {
     "train": (train.main, [], "--ckpt_path"),
     "train test": (train.main, ["test"], "--ckpt_path"),
     "predict": (predict.main, ["x.png"], "--ckpt"),
@@ -157,7 +157,7 @@ def test_a_checkpoint_with_a_wrong_part_is_refused_or_does_no_harm(
 ) -> None:
     path = tmp_path / "x.ckpt"
     torch.save(checkpoint() | {part: value}, path)
-    flags = ["--data.data_dir", data_dir, "--trainer.accelerator", "cpu"]
+    flags = ["--data.data_dir", data_dir, "--trainer.accelerator", "cpu", "--trainer.logger", False]
     status = run(program, path, monkeypatch, *flags, "--trainer.limit_test_batches", 1)
     error = capfd.readouterr().err.strip().splitlines()
     assert len(error) <= 2

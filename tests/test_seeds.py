@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_killed_study_goes_on(tmp_path: Path) -> None:
     benchmarks = tmp_path / "benchmarks"
     shutil.copytree(ROOT / "benchmarks", benchmarks, ignore=shutil.ignore_patterns("runs"))

@@ -1,4 +1,4 @@
-"""The command line on real MNIST: whole runs in subprocesses, and a table of bad input."""
+"""The command line on real MNIST: whole runs, and a table of bad input."""
 
 import os
 import pickle
@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import Survived
+from conftest import Run, Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_lit.module import exact_accuracy
 from mnist_lit.network import TinyNet
 from mnist_lit.train import main
 from mnist_lit.weights import load_network
@@ -28,7 +30,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "mnist_lit.train", *map(str, arguments)]
 
 
-def run(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run_afresh(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command as a person types it, in a folder that is not the project's."""
     return subprocess.run(
         command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
@@ -60,7 +62,7 @@ def run_and_signal(
 def fitted(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder in which the debug config was fitted, and what the run printed."""
     cwd = tmp_path_factory.mktemp("fitted")
-    done = run(cwd, *DEBUG, "--data.data_dir", data_dir)
+    done = run_afresh(cwd, *DEBUG, "--data.data_dir", data_dir)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return cwd, done.stdout
@@ -87,7 +89,9 @@ def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> 
     assert summary["curves"] == "tensorboard --logdir lightning_logs"
 
 
-def test_a_fit_on_all_digits_looks_at_the_test_set_once(data_dir: Path, tmp_path: Path) -> None:
+def test_a_fit_on_all_digits_looks_at_the_test_set_once(
+    run: Run, data_dir: Path, tmp_path: Path
+) -> None:
     everything = ["--data.val_size", 0, "--trainer.limit_val_batches", 0]
     done = run(tmp_path, *DEBUG, *everything, "--data.data_dir", data_dir)
     assert done.returncode == 0, done.stderr
@@ -101,7 +105,7 @@ def test_a_fit_on_all_digits_looks_at_the_test_set_once(data_dir: Path, tmp_path
 
 
 def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
-    data_dir: Path, tmp_path: Path
+    run: Run, data_dir: Path, tmp_path: Path
 ) -> None:
     data = ["--data.data_dir", data_dir]
     sizes = ["--model.narrow", 2, "--model.margin", 3, "--model.tta", "true"]
@@ -111,7 +115,7 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     [accuracy] = re.findall(r"^test +(\S+) %", done.stdout, re.MULTILINE)
     again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
     changed = "--model.network TinyNet (not DigitNet), --model.margin 3 (not 0)"
-    changed += ", --model.narrow 2 (not 18), --model.tta True (not False)"
+    changed += ", --model.tta True (not False), --model.narrow 2 (not 18)"
     assert again.stderr == f"used as in the checkpoint: {changed}\n"
     [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
     assert int(right) / 3.2 == pytest.approx(float(accuracy), abs=0.006)
@@ -134,7 +138,7 @@ def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, st
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_saved_config_runs_again_to_the_same_numbers(
-    workers: int, fitted: tuple[Path, str], tmp_path: Path
+    run: Run, workers: int, fitted: tuple[Path, str], tmp_path: Path
 ) -> None:
     cwd, printed = fitted
     config = cwd / "lightning_logs" / "version_0" / "config.yaml"
@@ -151,7 +155,9 @@ def test_the_saved_config_runs_again_to_the_same_numbers(
     assert settings["trainer"]["precision"] is not None  # what was chosen for this machine
 
 
-def test_a_checkpoint_wins_over_flags_and_says_so(fitted: tuple[Path, str], data_dir: Path) -> None:
+def test_a_checkpoint_wins_over_flags_and_says_so(
+    run: Run, fitted: tuple[Path, str], data_dir: Path
+) -> None:
     flags = ["--ckpt_path", "best", "--data.data_dir", data_dir, "--trainer.limit_test_batches", 1]
     done = run(fitted[0], "test", *flags, "--model.narrow", 5, "--model.wide", 32)
     assert done.returncode == 0, done.stderr
@@ -159,7 +165,9 @@ def test_a_checkpoint_wins_over_flags_and_says_so(fitted: tuple[Path, str], data
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
-def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb: str) -> None:
+def test_the_other_verbs_read_the_best_checkpoint(
+    run: Run, fitted: tuple[Path, str], verb: str
+) -> None:
     cwd, printed = fitted
     config = cwd / "lightning_logs" / "version_0" / "config.yaml"
     data = yaml.safe_load(config.read_text())["data"]["data_dir"]
@@ -185,7 +193,7 @@ def test_the_other_verbs_read_the_best_checkpoint(fitted: tuple[Path, str], verb
     assert not (cwd / "lightning_logs" / "version_1" / "config.yaml").exists()
 
 
-def test_predict_refuses_to_share_the_images(fitted: tuple[Path, str]) -> None:
+def test_predict_refuses_to_share_the_images(run: Run, fitted: tuple[Path, str]) -> None:
     cwd, _ = fitted
     flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
     done = run(cwd, "predict", "--ckpt_path", "best", *flags)
@@ -193,13 +201,37 @@ def test_predict_refuses_to_share_the_images(fitted: tuple[Path, str]) -> None:
     assert done.stderr == "error: predict runs in one process: use --trainer.devices 1\n"
 
 
-def test_stops_at_the_target(data_dir: Path, tmp_path: Path) -> None:
+def test_stops_at_the_target(run: Run, data_dir: Path, tmp_path: Path) -> None:
     done = run(tmp_path, *DEBUG, "--data.data_dir", data_dir, "--stop.accuracy", 0.01)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch  1/2") == 1
     assert "epoch  2/2" not in done.stdout
     assert "target val/acc 1.00 % reached in epoch 1" in done.stdout
     assert re.search(r"^target +1.00 % reached in epoch 1$", done.stdout, re.MULTILINE)
+
+
+def test_the_summary_is_of_the_fit_not_of_the_checkpoint_that_is_tested(
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scores = iter([0.5, 0.99, 0.9])  # the target is reached one epoch after the best
+
+    class Scripted(MulticlassAccuracy):
+        def compute(self) -> torch.Tensor:
+            return torch.tensor(next(scores))
+
+    of_stages = iter([exact_accuracy(), Scripted(10), exact_accuracy()])
+    monkeypatch.setattr("mnist_lit.module.exact_accuracy", lambda: next(of_stages))
+    monkeypatch.chdir(tmp_path)
+    stop = ["--stop.accuracy", "0.94", "--stop.epochs", "2", "--trainer.max_epochs", "4"]
+    main([*DEBUG, *stop, "--data.data_dir", str(data_dir), "--trainer.num_sanity_val_steps", "0"])
+    printed = capfd.readouterr().out
+    assert "target val/acc 94.00 % reached in epoch 3, as the mean of 2 epochs\n" in printed
+    assert "target      94.00 % reached in epoch 3\n" in printed
+    assert "best val    99.00 % of 320\n" in printed
+    assert "checkpoints/best-0.9900.ckpt\n" in printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
@@ -214,7 +246,7 @@ def test_an_interrupted_fit_says_how_to_go_on(
     survived("signal")
 
 
-def test_a_resumed_fit_keeps_its_schedule(fitted: tuple[Path, str]) -> None:
+def test_a_resumed_fit_keeps_its_schedule(run: Run, fitted: tuple[Path, str]) -> None:
     cwd, _ = fitted
     version = cwd / "lightning_logs" / "version_0"
     before = {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
@@ -281,6 +313,19 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     "no devices": (["--trainer.devices", "0"], 2, "devices", None),
     "unknown precision": (["--trainer.precision", "17"], 2, "trainer.precision", None),
     "no such config": (["--config", "absent.yaml"], 2, "absent.yaml", None),
+    "no such recipe": (["-c", "faster"], 2, "best, ddp, debug, fast, original, tiny", None),
+    "a flag's old name": (
+        ["--model.average", "0"],
+        2,
+        "model.average is now model.ema_decay",
+        None,
+    ),
+    "an old config": (
+        ["--config", "x.yaml"],
+        2,
+        "model.crops is now model.tta",
+        write("x.yaml", "model: {crops: 5}"),
+    ),
     "seed below zero": (["--seed_everything", "-1"], 2, "seed", None),
     "seed too large": (["--seed_everything", "99999999999"], 2, "seed", None),
     "devices in words": (["--trainer.devices", "abc"], 2, "devices", None),
@@ -358,7 +403,7 @@ def test_bad_input_is_named_in_two_lines(
     survived("wrong usage")
 
 
-def test_help_explains_our_flags(tmp_path: Path) -> None:
+def test_help_explains_our_flags(run: Run, tmp_path: Path) -> None:
     assert "fit" in run(tmp_path, "--help").stdout
     shown = " ".join(run(tmp_path, "fit", "--help").stdout.split())
     for flag, meaning in [
@@ -372,13 +417,24 @@ def test_help_explains_our_flags(tmp_path: Path) -> None:
         assert meaning in shown
 
 
+@pytest.mark.parametrize("name", ["debug", "debug.yaml"])
+def test_a_recipe_is_found_by_name_unless_a_file_here_has_it(
+    name: str, run: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    flags = ["--config", name, "--data.data_dir", data_dir, "--trainer.max_epochs", 1]
+    assert "epoch  1/1" in run(tmp_path, *flags).stdout
+    (tmp_path / name).write_text("trainer: {limit_train_batches: 0}")
+    assert "--trainer.limit_train_batches must be above 0" in run(tmp_path, *flags).stderr
+
+
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_config_trains(config: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_every_config_trains(run: Run, config: Path, data_dir: Path, tmp_path: Path) -> None:
     given = yaml.safe_load(config.read_text())["trainer"]
     validates = given.get("limit_val_batches") != 0
     parts = ("train", "test", "val") if validates else ("train", "test")
     limits = [f"--trainer.limit_{part}_batches=2" for part in parts]
-    done = run(
+    # The two processes of ddp.yaml are started as this one was.
+    done = (run_afresh if config.stem == "ddp" else run)(
         tmp_path, "--config", config, "--data.data_dir", data_dir, *limits, "--trainer.max_epochs=1"
     )
     assert done.returncode == 0, done.stderr

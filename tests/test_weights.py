@@ -12,7 +12,7 @@ import torch
 from conftest import Survived
 
 from mnist_lit.network import DigitNet, Network, TinyNet
-from mnist_lit.weights import load_network
+from mnist_lit.weights import MAX_BYTES, load_network, load_safely
 
 
 @pytest.mark.parametrize("saved", [DigitNet(narrow=5, wide=7), TinyNet(narrow=3)])
@@ -63,8 +63,8 @@ def test_load_network_refuses_to_unpack_a_bomb(tmp_path: Path) -> None:
         zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
     ):
         for name in whole.namelist():
-            bomb.writestr(name, whole.read(name) + bytes(30_000_000))
-    assert (tmp_path / "bomb.pt").stat().st_size < 10_000_000
+            bomb.writestr(name, whole.read(name) + bytes(MAX_BYTES // len(whole.namelist())))
+    assert (tmp_path / "bomb.pt").stat().st_size < MAX_BYTES / 100
     with pytest.raises(ValueError, match="read safely"):
         load_network(tmp_path / "bomb.pt")
 
@@ -106,6 +106,34 @@ def test_load_network_takes_the_ema_from_a_checkpoint(tmp_path: Path) -> None:
     torch.save({"state_dict": state | {"ema.n_averaged": torch.tensor(9)}}, tmp_path / "c")
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(load_network(tmp_path / "c")(images), ema.eval()(images))
+
+
+@pytest.mark.parametrize(("crops", "tta"), [(1, False), (5, True)])
+def test_a_checkpoint_of_an_older_version_has_todays_names(
+    crops: int, tta: bool, tmp_path: Path
+) -> None:
+    ema, step = DigitNet(4, 6), torch.tensor(1.0)
+    old = {
+        "state_dict": {f"averaged.module.{name}": w for name, w in ema.state_dict().items()},
+        "hyper_parameters": {"average": 0.9, "crops": crops, "narrow": 4},
+        "optimizer_states": [
+            {"state": {0: {"average": step}, 1: {"step": step, "average": step, "square": step}}}
+        ],
+        "callbacks": {"Pictures": {"best": {"acc": 0.5, "misread": []}}},
+    }
+    torch.save(old, tmp_path / "old.ckpt")
+    content = load_safely(tmp_path / "old.ckpt")
+    assert content["state_dict"].keys() == {f"ema.module.{name}" for name in ema.state_dict()}
+    assert content["hyper_parameters"] == {"ema_decay": 0.9, "tta": tta, "narrow": 4}
+    matrix, vector = content["optimizer_states"][0]["state"].values()
+    assert matrix.keys() == {"momentum_buffer"}
+    assert vector.keys() == {"step", "exp_avg", "exp_avg_sq"}
+    assert content["callbacks"] == {"Pictures": {"best": {"acc": 0.5, "errors": []}}}
+    network = load_network(tmp_path / "old.ckpt")
+    assert network.tta is tta
+    ema.tta = tta
+    images = torch.rand(3, 1, 28, 28)
+    assert torch.equal(network(images), ema.eval()(images))
 
 
 class Payload:
