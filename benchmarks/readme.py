@@ -61,8 +61,8 @@ def recipe_table() -> str:
     machines = " or ".join(sorted({study["how"]["machine"] for study in recipes().values()}))
     header = "recipe | parameters | mean test accuracy, % | seconds | command"
     return (
-        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval; each seed was"
-        f" tested once. Seconds: the median training, on one core of an {machines}."
+        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. Seconds: one training,"
+        f" on one core of an {machines}."
     )
 
 
@@ -218,7 +218,7 @@ def demo() -> str:
     study = load("demo")
     return (
         f"One client alone waits {study['alone_ms']:.0f} ms for an answer (median)."
-        f" {study['how']['clients']} clients at once post {study['answers']:,} drawings in"
+        f" {study['how']['clients']} at once\npost {study['answers']:,} drawings in"
         f" {study['how']['seconds']:.0f} s and wait {study['together_ms']:.0f} ms."
         " Every drawing was answered."
     )
