@@ -61,8 +61,8 @@ def recipe_table() -> str:
     machines = " or ".join(sorted({study["how"]["machine"] for study in recipes().values()}))
     header = "recipe | parameters | mean test accuracy, % | seconds | command"
     return (
-        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. Seconds: one training,"
-        f" on one core of an {machines}."
+        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. Seconds: the"
+        f" median training, on one core of an {machines}."
     )
 
 
@@ -251,7 +251,7 @@ def robustness() -> str:
     """The faults that a user may meet, a line each."""
     survived = load("reliability")["survived"]
     return (
-        f"- A fit killed at any moment resumes to the same weights, bit for bit"
+        "- A fit killed at any moment resumes to the same weights, bit for bit"
         f" ({survived['killed']} kills).\n"
         f"- A full disk is named, and leaves no half-written file ({survived['full disk']} kinds of"
         " file).\n"
@@ -259,7 +259,7 @@ def robustness() -> str:
         " mistakes).\n"
         "- A checkpoint or an image with random bytes changed is used or refused"
         f" ({survived['mutated checkpoint']:,} of each).\n"
-        f"- A checkpoint that carries code is refused, and nothing runs ({survived['payload']}"
+        f"- A checkpoint that carries code is refused, and none of it runs ({survived['payload']}"
         " kinds, five commands)."
     )
 
