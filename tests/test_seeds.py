@@ -74,6 +74,7 @@ def test_one_seed_is_refused_before_it_is_trained(
     import seeds
 
     monkeypatch.setattr(sys, "argv", ["seeds.py", "debug", "--seeds", "1"])
+    monkeypatch.setattr(seeds, "train", None)
     with pytest.raises(SystemExit):
         seeds.main()
     assert "--seeds must be at least 2" in capsys.readouterr().err
