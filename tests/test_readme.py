@@ -102,7 +102,7 @@ def commands(text: str) -> Iterator[list[str]]:
     """The words of each command, in blocks and in the text."""
     blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    lines += re.findall(r"`((?:mnist-lit|make|python) [^`|]+)`", text.replace("\n", " "))
+    lines += re.findall(r"`((?:mnist-lit|make|pip|python) [^`|]+)`", text.replace("\n", " "))
     for line in lines:
         if words := shlex.split(line.removeprefix("$ "), comments=True):
             yield words
