@@ -83,7 +83,7 @@ def studies() -> str:
                 f"{how['torch']}, {how['commit']}",
             ]
         )
-    header = "recipe | parameters | epochs | seconds | mean test accuracy, % | deviation"
+    header = "recipe | parameters | epochs | seconds | mean test accuracy, % | standard deviation"
     return table(f"{header} | lowest to highest, % | torch, commit", rows)
 
 
@@ -218,9 +218,8 @@ def demo() -> str:
     study = load("demo")
     return (
         f"One client alone waits {study['alone_ms']:.0f} ms for an answer (median)."
-        f" {study['how']['clients']} at once\npost {study['answers']:,} drawings in"
-        f" {study['how']['seconds']:.0f} s and wait {study['together_ms']:.0f} ms."
-        " Every drawing was answered."
+        f"\n{study['how']['clients']} at once wait {study['together_ms']:.0f} ms, and get"
+        f" {study['answers']:,} answers in {study['how']['seconds']:.0f} s, none of them an error."
     )
 
 
