@@ -1,17 +1,15 @@
-"""The README's pictures of a run, from what it logged for TensorBoard.
+"""The pictures of a run in README.md and benchmarks/README.md, from what it logged for TensorBoard.
 
     python benchmarks/pictures.py lightning_logs/version_0
 
-Writes curves.png and misread.png to benchmarks/results/.
+Writes curves.png and errors.png to benchmarks/results/.
 """
 
 import sys
-from pathlib import Path
 
 from matplotlib.figure import Figure
+from studies import RESULTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(run: str) -> None:
@@ -36,8 +34,8 @@ def main(run: str) -> None:
     left.legend()
     middle.legend()
     figure.savefig(RESULTS / "curves.png", dpi=100)
-    [misread] = events.Images("val/misread")
-    (RESULTS / "misread.png").write_bytes(misread.encoded_image_string)
+    [errors] = events.Images("val/errors")
+    (RESULTS / "errors.png").write_bytes(errors.encoded_image_string)
 
 
 if __name__ == "__main__":

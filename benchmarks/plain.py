@@ -2,8 +2,8 @@
 
     python benchmarks/plain.py [--threads 2] [--workers N]
 
-The recipe is that of configs/seed.yaml. It prints a JSON line for every epoch with its seconds so
-far and its test accuracy, and stops at the first that reaches 99.4 %. Without --workers it first
+The recipe is that of configs/original.yaml. It prints a JSON line for every epoch with its seconds
+so far and its test accuracy, and stops at the first that reaches 99.4 %. Without --workers it first
 times some batches with each number of worker processes and takes the fastest.
 benchmarks/time_to_accuracy.py runs it beside this project's own training.
 """

@@ -1,50 +1,23 @@
-"""The README's plots of what was measured, from benchmarks/results/*.json.
+"""The plots of what was measured, from benchmarks/results/*.json.
 
     python benchmarks/plots.py
 
 Writes seeds.png, parameters.png and seconds.png to benchmarks/results/.
 """
 
-import json
 import statistics
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from record import RESULTS
-
-STUDIES = {"default": "default", "fast": "fast.yaml", "best": "best.yaml", "tiny": "tiny.yaml"}
-# Single runs in public repositories: parameters, test accuracy in the best epoch and in the last.
-# The last of them is the mean of 1,500 networks; of the one before it the last epoch alone is told.
-REFERENCES = [
-    (19_972, 99.57, 99.57),
-    (17_506, 99.44, 99.38),
-    (9_994, 99.61, 99.60),
-    (6_188, 99.54, 99.44),
-    (4_838, 99.42, 99.41),
-    (1_560, 99.21, 99.21),
-    (326_000, 99.641, 99.641),
-]
-
-
-def studies() -> dict[str, dict[str, Any]]:
-    """The results of benchmarks/seeds.py that there are, by their labels."""
-    return {
-        label: json.loads(path.read_text())
-        for name, label in STUDIES.items()
-        if (path := RESULTS / f"{name}.json").exists()
-    }
-
-
-def accuracies(study: dict[str, Any]) -> list[float]:
-    """The seeds' test accuracies in percent."""
-    return [100 * run["test_acc"] for run in study["runs"]]
+from published import PUBLISHED
+from studies import RESULTS, accuracies, load, mean_with_interval, recipes
 
 
 def draw_seeds() -> Figure:
-    """A dot for every seed, a bar at the mean of each study."""
+    """A dot for every seed, a bar at the mean of each recipe."""
     figure, axes = one_plot((7, 3.2))
-    for row, study in enumerate(reversed(studies().values())):
+    studies = recipes()
+    for row, study in enumerate(reversed(studies.values())):
         values = sorted(accuracies(study))
         # Dots of equal accuracy stand on top of each other.
         heights = [row + 0.12 * values[:i].count(value) for i, value in enumerate(values)]
@@ -53,7 +26,7 @@ def draw_seeds() -> Figure:
         axes.vlines(mean, row - 0.3, row + 0.45, color="tab:red")
         axes.annotate(f"{mean:.2f}", (mean, row - 0.3), ha="center", va="top", color="tab:red")
     axes.axvline(99.4, color="0.7", linewidth=0.8, zorder=0)
-    labels = [f"{label}\n{len(study['runs'])} seeds" for label, study in studies().items()]
+    labels = [f"{name}\n{len(study['runs'])} seeds" for name, study in studies.items()]
     axes.set_yticks(range(len(labels)), labels[::-1])
     axes.set(xlabel="test accuracy, % (a dot for each seed; red: mean)")
     axes.set_ylim(-0.6, len(labels) - 0.3)
@@ -61,47 +34,66 @@ def draw_seeds() -> Figure:
 
 
 def draw_parameters() -> Figure:
-    """Accuracy against parameters: our means with their seeds' spread, others' single runs.
+    """Accuracy against parameters: our means with their intervals, and what others published.
 
-    Recipes with the same number of parameters stand side by side.
+    Every point stands at its own number of parameters; names tell those of one number apart.
     """
     figure, axes = one_plot((7, 4))
-    for i, (parameters, best, last) in enumerate(REFERENCES):
-        axes.plot([parameters] * 2, [last, best], color="0.6", linewidth=1, zorder=1)
-        labels = ("published, best epoch", "published, last epoch") if i == 0 else (None, None)
-        axes.plot(parameters, best, "^", color="0.5", label=labels[0])
-        axes.plot(parameters, last, "v", color="0.75", label=labels[1])
-    axes.annotate(
-        "mean of 1,500", (326_000, 99.641), (-8, -4), textcoords="offset points", ha="right"
-    )
-    drawn: list[int] = []
-    for label, study in studies().items():
-        values, parameters = accuracies(study), study["runs"][0]["parameters"]
-        drawn.append(parameters)
-        place = parameters * 1.12 ** (
-            drawn.count(parameters) - 1
-        )  # beside, not on top of each other
-        mean = statistics.mean(values)
-        spread = [[mean - min(values)], [max(values) - mean]]
-        axes.errorbar(
-            place,
-            mean,
-            yerr=spread,
-            fmt="o",
-            color="tab:blue",
-            capsize=3,
-            label="ours: mean, lowest and highest of its seeds" if len(drawn) == 1 else None,
+    for i, (name, parameters, best, last, *_) in enumerate(PUBLISHED):
+        labels = ("published: last epoch", "best epoch on the test set") if i == 0 else (None, None)
+        axes.plot(parameters, last, "v", color="0.45", label=labels[0])
+        if best is not None and best != last:
+            axes.plot([parameters] * 2, [last, best], color="0.45", linewidth=1, zorder=1)
+            axes.plot(
+                *(parameters, best, "^"),
+                color="0.45",
+                fillstyle="none",
+                zorder=3,
+                label=labels[1],
+            )
+        right = parameters < 100_000
+        axes.annotate(
+            name,
+            (parameters, last),
+            (7 if right else -7, -9),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            color="0.4",
+            fontsize=8,
         )
-        axes.annotate(label, (place, mean), (4, 3), textcoords="offset points")
-    axes.axhline(99.4, color="tab:red", linewidth=0.8, zorder=0)
+    for i, (name, study) in enumerate(recipes().items()):
+        parameters = study["runs"][0]["parameters"]
+        mean, half = mean_with_interval(accuracies(study))
+        axes.errorbar(
+            parameters,
+            mean,
+            yerr=half,
+            fmt="o",
+            color=f"C{i}",
+            capsize=4,
+            label="ours: mean over seeds, 95 % interval" if i == 0 else None,
+        )
+        axes.annotate(
+            f"{name} {mean:.2f}",
+            (parameters, mean),
+            (-8, -3),
+            textcoords="offset points",
+            ha="right",
+            color=f"C{i}",
+        )
+    axes.axhline(99.4, color="0.7", linewidth=0.8, zorder=0)
     axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %")
+    marks = [2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 300_000]
+    axes.set_xticks(marks, [f"{mark:,}" for mark in marks])
+    axes.minorticks_off()
+    axes.set_xlim(1_300, 450_000)
     axes.legend(loc="lower right", fontsize=8)
     return figure
 
 
 def draw_seconds() -> Figure:
     """Test accuracy against seconds: every epoch of the plain script, and the fast runs' ends."""
-    study = json.loads((RESULTS / "time_to_accuracy.json").read_text())
+    study = load("time_to_accuracy")
     figure, axes = one_plot((7, 3.6))
     curve = study["plain"]["curve"]
     seconds, values = [point["seconds"] for point in curve], [point["test_acc"] for point in curve]
@@ -114,12 +106,12 @@ def draw_seconds() -> Figure:
         "*",
         color="tab:blue",
         markersize=12,
-        label="fast.yaml, whole runs",
+        label="fast, whole commands",
     )
     axes.axhline(99.4, color="tab:red", linewidth=0.8, zorder=0, label="99.4 %")
     axes.set(xscale="log", xlabel="seconds on two CPU cores", ylabel="test accuracy, %")
     marks = [60, 120, 300, 600, 1200, 1800]
-    axes.set_xticks(marks, [str(mark) for mark in marks])
+    axes.set_xticks(marks, [f"{mark:,}" for mark in marks])
     axes.minorticks_off()
     axes.legend(loc="lower right")
     return figure
@@ -133,10 +125,12 @@ def one_plot(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def main() -> None:
-    draw_seeds().savefig(RESULTS / "seeds.png", dpi=110)
-    draw_parameters().savefig(RESULTS / "parameters.png", dpi=110)
-    if (RESULTS / "time_to_accuracy.json").exists():
-        draw_seconds().savefig(RESULTS / "seconds.png", dpi=110)
+    for name, draw in (
+        ("seeds", draw_seeds),
+        ("parameters", draw_parameters),
+        ("seconds", draw_seconds),
+    ):
+        draw().savefig(RESULTS / f"{name}.png", dpi=110)
 
 
 if __name__ == "__main__":

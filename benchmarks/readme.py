@@ -1,27 +1,23 @@
-"""Fills the README's tables from benchmarks/results/*.json.
+"""Fills README.md, benchmarks/README.md and docs/EXPERIMENTS.md from benchmarks/results/*.json.
 
     python benchmarks/readme.py
 
-A table stands between `<!-- results: NAME -->` and `<!-- end -->`.
+What is filled stands between `<!-- results: NAME -->` and `<!-- end -->`; NAME is one of BLOCKS.
 """
 
-import json
 import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plots import STUDIES
-from seeds import mean_with_interval
+from published import PUBLISHED
+from studies import accuracies, load, mean_with_interval, recipes
 
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
-
-
-def load(name: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
-    return result
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = tuple(
+    ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/EXPERIMENTS.md")
+)
 
 
 def table(header: str, rows: list[list[str]]) -> str:
@@ -30,106 +26,122 @@ def table(header: str, rows: list[list[str]]) -> str:
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
-def seeds(name: str) -> str:
-    """A row for every seed of a study."""
-    study = load(name)
+def mean(study: dict[str, Any]) -> str:
+    """`99.49 ± 0.04`, in percent."""
+    center, half = mean_with_interval(accuracies(study))
+    return f"{center:.2f} ± {half:.2f}"
+
+
+def span(values: list[float], form: str) -> str:
+    """`15 to 19`, or `3` if all are the same."""
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def named(name: str) -> str:
+    """The flag that chooses a recipe."""
+    return "" if name == "default" else f" --config {name}"
+
+
+def recipe_table() -> str:
+    """The four recipes at a glance."""
     rows = []
-    for run in study["runs"]:
-        target = f"epoch {run['target_epoch']:.0f}" if "target_epoch" in run else "not reached"
+    for name, study in recipes().items():
+        seconds = [run["seconds"] for run in study["runs"] if "seconds" in run]  # none if resumed
         rows.append(
             [
-                f"{run['seed']}",
-                f"{100 * run['best_val_acc']:.2f} %",
-                target,
-                f"{run['epochs']:.0f}",
-                f"**{100 * run['test_acc']:.2f} %**",
+                f"**{name}**",
+                f"{study['runs'][0]['parameters']:,}",
+                f"**{mean(study)}**",
+                f"{statistics.median(seconds):,.0f}",
+                f"`mnist-lit train{named(name)}`",
             ]
         )
-    header = "seed | best validation | target 99.4 % reached | epochs | test"
-    how = study["how"]
+    numbers = span([len(study["runs"]) for study in recipes().values()], "d")
+    machines = " or ".join(sorted({study["how"]["machine"] for study in recipes().values()}))
+    header = "recipe | parameters | mean test accuracy, % | seconds | command"
     return (
-        f"{table(header, rows)}\n\n{summary(study)}; torch {how['torch']}, commit {how['commit']}."
+        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. Seconds: the"
+        f" median training, on one core of an {machines}."
     )
 
 
-def headline() -> str:
-    study = load("default")
-    accuracies = [100 * run["test_acc"] for run in study["runs"]]
-    mean, _ = mean_with_interval(accuracies)
-    epochs = sorted(run["epochs"] for run in study["runs"])
-    # A run that was resumed has no seconds.
-    seconds = min(run["seconds"] / run["epochs"] for run in study["runs"] if "seconds" in run)
-    stopped = sum("target_epoch" in run for run in study["runs"])
-    ended = "every run" if stopped == len(epochs) else f"{stopped} of {len(epochs)} runs"
-    return (
-        f"**{mean:.2f} % of the test set** is read right, on average over {len(epochs)} seeds"
-        f" (lowest {min(accuracies):.2f} %, highest {max(accuracies):.2f} %), after"
-        f" {epochs[0]:.0f} to {epochs[-1]:.0f} epochs of {seconds:.0f} s or more on one CPU core:"
-        f" {ended} stopped by itself at its target.\n\n{headline_fast()}\n\n"
-        f"{headline_recipe('best')}. {headline_recipe('tiny')}."
-    )
+def studies() -> str:
+    """What each study over seeds gave, and on which seeds and commit."""
+    rows = []
+    for name, study in recipes().items():
+        runs, values, how = study["runs"], accuracies(study), study["how"]
+        rows.append(
+            [
+                name,
+                f"{runs[0]['parameters']:,}",
+                span([run["epochs"] for run in runs], ".0f"),
+                span([run["seconds"] for run in runs if "seconds" in run], ",.0f"),
+                f"**{mean(study)}**",
+                f"{statistics.stdev(values):.2f}",
+                span(values, ".2f"),
+                f"{how['torch']}, {how['commit']}",
+            ]
+        )
+    header = "recipe | parameters | epochs | seconds | mean test accuracy, % | standard deviation"
+    return table(f"{header} | lowest to highest, % | torch, commit", rows)
 
 
-def headline_fast() -> str:
-    fast, race = load("fast"), load("time_to_accuracy")
-    mean, _ = mean_with_interval([100 * run["test_acc"] for run in fast["runs"]])
+def seeds() -> str:
+    """Each seed's test accuracy."""
+    rows = []
+    for name, study in recipes().items():
+        numbers = [run["seed"] for run in study["runs"]]
+        row = " ".join(f"{value:.2f}" for value in accuracies(study))
+        rows.append([name, span(numbers, "d"), row])
+    return table("recipe | seeds | test accuracy of each, in order, %", rows)
+
+
+def default_seeds() -> str:
+    """What the default chose and reached on the held-out digits of each seed."""
+    rows = [
+        [
+            f"{run['seed']}",
+            f"{100 * run['best_val_acc']:.2f}",
+            f"{run['target_epoch']:.0f}" if "target_epoch" in run else "not reached",
+            f"{run['epochs']:.0f}",
+            f"{100 * run['test_acc']:.2f}",
+        ]
+        for run in load("default")["runs"]
+    ]
+    header = "seed | best validation accuracy, % | target reached in epoch | epochs"
+    return table(f"{header} | test accuracy, %", rows)
+
+
+def published() -> str:
+    rows = [
+        [
+            f"[{point.name}]({point.url})" if point.url else point.name,
+            f"{point.parameters:,}",
+            "" if point.best is None else f"{point.best:.2f}",
+            f"{point.last:.3f}".removesuffix("0"),
+            point.what,
+        ]
+        for point in PUBLISHED
+    ]
+    header = "source | parameters | best epoch on the test set, % | last epoch, %"
+    return table(f"{header} | what it is", rows)
+
+
+def speed() -> str:
+    """The fast recipe against the plain script, in a sentence."""
+    race = load("time_to_accuracy")
     seconds = statistics.mean(run["seconds"] for run in race["fast"])
     return (
-        f"`configs/fast.yaml` reads **{mean:.2f} %** (mean of {len(fast['runs'])} seeds) after"
-        f" {fast['runs'][0]['epochs']:.0f} epochs: {seconds:.0f} s on two CPU cores,"
-        f" **{race['ratio']:.0f} times sooner** than a plain PyTorch script of the same network"
-        " reaches 99.4 %."
+        f"On two cores of an {race['how']['machine']} the whole command `mnist-lit train --config"
+        f" fast` takes **{seconds:.0f} s**.\nThat is **{race['ratio']:.0f}x faster to 99.4 %** than"
+        f" a plain PyTorch script of the same network ({race['plain']['seconds']:,.0f} s)."
     )
-
-
-def headline_recipe(name: str) -> str:
-    runs = load(name)["runs"]
-    mean, _ = mean_with_interval([100 * run["test_acc"] for run in runs])
-    return (
-        f"`configs/{name}.yaml` reads **{mean:.2f} %** (mean of {len(runs)} seeds) after"
-        f" {runs[0]['epochs']:.0f} epochs with {runs[0]['parameters']:,} parameters"
-    )
-
-
-def summary(study: dict[str, Any]) -> str:
-    accuracies = [100 * run["test_acc"] for run in study["runs"]]
-    mean, half = mean_with_interval(accuracies)
-    return (
-        f"Mean of {len(accuracies)} seeds {mean:.2f} ± {half:.2f} % (95 % interval of the mean),"
-        f" standard deviation {statistics.stdev(accuracies):.2f}, lowest {min(accuracies):.2f} %"
-    )
-
-
-def recipes() -> str:
-    """A row for every study of seeds."""
-    rows = []
-    for name in STUDIES:
-        if not (HERE / "results" / f"{name}.json").exists():
-            continue
-        study = load(name)
-        runs = study["runs"]
-        command = f"`configs/{name}.yaml`" if study["how"]["config"] else "the default"
-        epochs = sorted({f"{run['epochs']:.0f}" for run in runs}, key=int)
-        accuracies = [100 * run["test_acc"] for run in runs]
-        mean, half = mean_with_interval(accuracies)
-        rows.append(
-            [
-                command,
-                f"{runs[0]['parameters']:,}",
-                epochs[0] if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
-                f"{len(runs)}",
-                f"**{mean:.2f} ± {half:.2f}**",
-                f"{min(accuracies):.2f} to {max(accuracies):.2f}",
-                study["how"]["commit"],
-            ]
-        )
-    header = "recipe | parameters | epochs | seeds | mean test accuracy, % | lowest to highest, %"
-    return table(f"{header} | commit", rows)
 
 
 def time_to_accuracy() -> str:
-    study = load("time_to_accuracy")
-    plain, fast = study["plain"], study["fast"]
+    race = load("time_to_accuracy")
+    plain, fast = race["plain"], race["fast"]
     seconds = statistics.mean(run["seconds"] for run in fast)
     end = "99.4 %" if plain["reached"] else f"its {plain['epochs']} epochs, 99.4 % not reached"
     rows = [
@@ -137,59 +149,24 @@ def time_to_accuracy() -> str:
             "plain script",
             f"{plain['epochs']}",
             f"{plain['epoch_seconds']:.0f}",
-            f"{plain['seconds']:.0f} to {end}",
+            f"{plain['seconds']:,.0f} to {end}",
             f"{100 * plain['curve'][-1]['test_acc']:.2f}",
         ],
         [
-            "`configs/fast.yaml`",
+            "`--config fast`",
             f"{fast[0]['epochs']}",
             f"{statistics.mean(run['epoch_seconds'] for run in fast):.0f}",
             f"{seconds:.0f}",
-            ", ".join(f"{100 * run['test_acc']:.2f}" for run in fast),
+            " ".join(f"{100 * run['test_acc']:.2f}" for run in fast),
         ],
     ]
     header = "program | epochs | seconds an epoch | seconds in all | test accuracy, %"
-    return f"{table(header, rows)}\n\n**{study['ratio']:.1f} times sooner.**"
+    return f"{table(header, rows)}\n\n**{race['ratio']:.1f}x faster to 99.4 %**, {made(race)}."
 
 
-def inference() -> str:
-    study = load("inference")
-    rows = [
-        [
-            name,
-            f"{size / 1000:.1f} kB",
-            f"{1000 * study[f'{key}_1']:.2f} ms",
-            f"{1000 / study[f'{key}_1000']:,.0f}",
-        ]
-        for name, key, size in (
-            ("PyTorch", "pytorch", study["bytes"]["digitnet.pt"]),
-            ("ONNX Runtime", "onnxruntime", study["bytes"]["digitnet.onnx"]),
-        )
-    ]
-    return table("one core | file | one digit | digits a second in batches of 1,000", rows)
-
-
-FAULTS = {
-    "killed": "SIGKILL during a fit, at 24 moments and around the writing of every checkpoint:"
-    " resumed, it ends with the same weights and metrics, bit for bit",
-    "signal": "Ctrl-C or SIGTERM: says how to go on and exits as a shell expects",
-    "lost process": "one of two processes killed: the other ends with an error, none hangs",
-    "full disk": "a full disk, met by each kind of file: it is named, no half-written file is left",
-    "damaged data": "data files missing, truncated, altered, swapped, empty: repaired",
-    "wrong usage": "wrong flags, values, configs, checkpoints and folders: named in a line or two",
-    "payload": "files that execute code when unpickled, each given to train, test, predict, export"
-    " and demo: refused, nothing executed",
-    "wrong part": "checkpoints in which a part is something else: refused in a line, or no effect",
-    "mutated checkpoint": "checkpoints with random bytes changed: read or refused",
-    "mutated image": "image files with random bytes changed: read or refused",
-    "hostile post": "hostile posts to the demo: a 4xx, and no memory kept",
-}
-
-
-def reliability() -> str:
-    survived = load("reliability")["survived"]
-    rows = [[fault, f"{survived[key]:,}"] for key, fault in FAULTS.items()]
-    return table("fault | injected and survived", rows)
+def made(result: dict[str, Any]) -> str:
+    """With which torch and at which commit."""
+    return f"torch {result['how']['torch']}, commit {result['how']['commit']}"
 
 
 def step() -> str:
@@ -199,7 +176,7 @@ def step() -> str:
     rows = [[name, f"{milliseconds[name]:.2f} ms"] for name in (*names, "Trainer step")]
     rows += [[name, f"{100 * value:.1f} %"] for name, value in ratios.items()]
     header = f"batch of {how['batch_size']}, {how['threads']} threads, {how['precision']} | "
-    return f"{table(header, rows)}\n\nCommit {how['commit']}."
+    return f"{table(header, rows)}\n\n{made(study).capitalize()}."
 
 
 def epochs() -> str:
@@ -220,6 +197,72 @@ def processes() -> str:
     return table("steps of 64 | seconds an epoch, validation included | speed-up", rows)
 
 
+def inference() -> str:
+    study = load("inference")
+    rows = [
+        [
+            name,
+            f"{size / 1000:.1f} kB",
+            f"{1000 * study[f'{key}_1']:.2f} ms",
+            f"{1000 / study[f'{key}_1000']:,.0f}",
+        ]
+        for name, key, size in (
+            ("PyTorch", "pytorch", study["bytes"]["digitnet.pt"]),
+            ("ONNX Runtime", "onnxruntime", study["bytes"]["digitnet.onnx"]),
+        )
+    ]
+    return table("one core | file | one digit | digits a second in batches of 1,000", rows)
+
+
+def demo() -> str:
+    study = load("demo")
+    return (
+        f"One client alone waits {study['alone_ms']:.0f} ms for an answer (median)."
+        f"\n{study['how']['clients']} at once wait {study['together_ms']:.0f} ms, and get"
+        f" {study['answers']:,} answers in {study['how']['seconds']:.0f} s, none of them an error."
+    )
+
+
+FAULTS = {
+    "killed": "SIGKILL during a fit, at 24 moments and around the writing of every checkpoint:"
+    " resumed, it ends with the same weights and metrics, bit for bit",
+    "signal": "Ctrl-C or SIGTERM: says how to go on and exits as a shell expects",
+    "lost process": "one of two processes killed: the other ends with an error, none hangs",
+    "full disk": "a full disk, met by each kind of file: it is named, no half-written file is left",
+    "damaged data": "data files missing, truncated, altered, swapped, empty: repaired",
+    "wrong usage": "wrong flags, values, configs, checkpoints and folders: named in a line or two",
+    "payload": "files that execute code when unpickled, each given to train, test, predict, export"
+    " and demo: refused, nothing executed",
+    "wrong part": "checkpoints in which a part is something else: refused in a line, or no effect",
+    "mutated checkpoint": "checkpoints with random bytes changed: loaded or refused",
+    "mutated image": "image files with random bytes changed: classified or refused",
+    "hostile post": "hostile posts to the demo: a 4xx, and no memory kept",
+}
+
+
+def reliability() -> str:
+    survived = load("reliability")["survived"]
+    rows = [[fault, f"{survived[key]:,}"] for key, fault in FAULTS.items()]
+    return table("fault | injected and survived", rows)
+
+
+def robustness() -> str:
+    """The faults that a user may meet, a line each."""
+    survived = load("reliability")["survived"]
+    return (
+        "- A fit killed at any moment resumes to the same weights, bit for bit"
+        f" ({survived['killed']} kills).\n"
+        f"- A full disk is named, and leaves no half-written file ({survived['full disk']} kinds of"
+        " file).\n"
+        f"- A wrong flag, file or folder is named in a line or two ({survived['wrong usage']}"
+        " mistakes).\n"
+        "- A checkpoint or an image with random bytes changed is used or refused"
+        f" ({survived['mutated checkpoint']:,} of each).\n"
+        f"- A checkpoint that carries code is refused, and none of it runs ({survived['payload']}"
+        " kinds, five commands)."
+    )
+
+
 def writers() -> str:
     """How alike the training images slant, by how far apart they stand."""
     correlations = load("writers")["correlations"]
@@ -228,40 +271,38 @@ def writers() -> str:
     return table("images apart | " + " | ".join(apart), [row])
 
 
-def demo() -> str:
-    study = load("demo")
-    return (
-        f"One client alone waits {study['alone_ms']:.0f} ms for an answer (median)."
-        f" {study['how']['clients']} at once posted {study['answers']:,} drawings in"
-        f" {study['how']['seconds']:.0f} s and waited {study['together_ms']:.0f} ms; all were read."
-    )
-
-
-TABLES: dict[str, Callable[[], str]] = {
-    "headline": headline,
-    "default": lambda: seeds("default"),
-    "recipes": recipes,
+BLOCKS: dict[str, Callable[[], str]] = {
+    "recipes": recipe_table,
+    "studies": studies,
+    "seeds": seeds,
+    "default_seeds": default_seeds,
+    "published": published,
+    "speed": speed,
     "time_to_accuracy": time_to_accuracy,
-    "inference": inference,
     "step": step,
     "epochs": epochs,
     "processes": processes,
-    "reliability": reliability,
+    "inference": inference,
     "demo": demo,
+    "reliability": reliability,
+    "robustness": robustness,
     "writers": writers,
 }
 
 
-def main() -> None:
-    README.write_text(
-        re.sub(
-            r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)",
-            lambda place: f"{place[1]}{TABLES[place[2]]()}\n{place[3]}",
-            README.read_text("utf-8"),
-            flags=re.DOTALL,
-        ),
-        "utf-8",
+def fill(text: str) -> str:
+    """A document with what the results give in each of its blocks."""
+    return re.sub(
+        r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)",
+        lambda place: f"{place[1]}{BLOCKS[place[2]]()}\n{place[3]}",
+        text,
+        flags=re.DOTALL,
     )
+
+
+def main() -> None:
+    for path in DOCUMENTS:
+        path.write_text(fill(path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,11 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-
-RESULTS = Path(__file__).parent / "results"
+from studies import RESULTS
 
 
 def save(name: str, result: dict[str, Any], /, **how: Any) -> None:

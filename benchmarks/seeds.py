@@ -1,11 +1,11 @@
 """Accuracy over seeds: trains once for each seed and reports each run's single test accuracy.
 
-    python benchmarks/seeds.py NAME [--config FILE] [--first 40] [--seeds 10] [--jobs 2]
+    python benchmarks/seeds.py NAME [--config FILE] [--first 200] [--seeds 10] [--jobs 2]
 
 Every run is the command line in a process of its own, below benchmarks/runs/NAME. A study that was
 killed goes on where it stopped when the same command is given again: finished seeds are kept and a
 broken one resumes from its last epoch. The result is benchmarks/results/NAME.json, and the plots of
-all studies are drawn anew.
+all studies are drawn anew. Seeds below 200 are used up: recipes were chosen knowing their results.
 """
 
 import argparse
@@ -20,11 +20,10 @@ from pathlib import Path
 
 import plots
 from record import save
+from studies import accuracies, mean_with_interval
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 HERE = Path(__file__).parent
-# Two-sided 95 % quantiles of Student's t for n - 1 degrees of freedom.
-STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
 def train(name: str, seed: int, config: str | None, threads: int) -> dict[str, float]:
@@ -81,23 +80,17 @@ def describe(run: dict[str, float]) -> str:
     )
 
 
-def mean_with_interval(values: list[float]) -> tuple[float, float]:
-    """The mean, and half of its 95 % interval."""
-    deviation = statistics.stdev(values)
-    return statistics.mean(values), STUDENT_T.get(len(values), 1.96) * deviation / len(
-        values
-    ) ** 0.5
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", help="of the study and of its result file")
     parser.add_argument("--config", help="a file of configs/; without it, the defaults")
-    parser.add_argument("--first", type=int, default=40, help="seed; those below served to choose")
-    parser.add_argument("--seeds", type=int, default=10, help="how many")
+    parser.add_argument("--first", type=int, default=200, help="seed; those below are used up")
+    parser.add_argument("--seeds", type=int, default=10, help="how many, at least 2")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error("--seeds must be at least 2: one run has no interval")
 
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = list(
@@ -106,13 +99,14 @@ def main() -> None:
                 range(args.first, args.first + args.seeds),
             )
         )
-    accuracies = [100 * run["test_acc"] for run in runs]
-    mean, half = mean_with_interval(accuracies)
+    study = {"runs": runs}
+    values = accuracies(study)
+    mean, half = mean_with_interval(values)
     print(
         f"\ntest accuracy of {len(runs)} seeds: mean {mean:.3f} % +- {half:.3f} (95 %), standard"
-        f" deviation {statistics.stdev(accuracies):.3f}, lowest {min(accuracies):.2f} %"
+        f" deviation {statistics.stdev(values):.3f}, lowest {min(values):.2f} %"
     )
-    save(args.name, {"runs": runs}, **vars(args))
+    save(args.name, study, **vars(args))
     plots.main()
 
 

@@ -1,9 +1,10 @@
-"""A study over seeds that is killed in the middle of a run goes on with what it has."""
+"""Studies over seeds: one killed in the middle of a run goes on, and the interval is right."""
 
 import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -50,3 +51,31 @@ def kill_when_there(path: Path, command: list[str]) -> None:
         time.sleep(0.05)
     os.killpg(study.pid, signal.SIGKILL)
     study.wait()
+
+
+@pytest.mark.parametrize(
+    ("number", "quantile"), [(2, 12.706), (10, 2.262), (11, 2.228), (31, 2.042)]
+)
+def test_interval_is_students(
+    number: int, quantile: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from studies import mean_with_interval
+
+    values = [99.4 + 0.1 * (-1) ** i for i in range(number)]
+    mean, half = mean_with_interval(values)
+    assert mean == pytest.approx(statistics.fmean(values))
+    assert half == pytest.approx(quantile * statistics.stdev(values) / number**0.5, rel=1e-3)
+
+
+def test_one_seed_is_refused_before_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import seeds
+
+    monkeypatch.setattr(sys, "argv", ["seeds.py", "debug", "--seeds", "1"])
+    monkeypatch.setattr(seeds, "train", None)
+    with pytest.raises(SystemExit):
+        seeds.main()
+    assert "--seeds must be at least 2" in capsys.readouterr().err
