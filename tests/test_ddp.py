@@ -109,6 +109,8 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
     [best, last] = sorted(path.name for path in (version / "checkpoints").iterdir())
     assert best.startswith("best-")
     assert last == "last.ckpt"
+    callbacks = torch.load(version / "checkpoints" / last, weights_only=True)["callbacks"]
+    assert callbacks["Pictures"]["best"]["confusion"].sum() == 2 * 20 * 32  # of both processes
 
     # The same weights and images give the same numbers in one process.
     flags = ["--ckpt_path", "last", "--data.data_dir", data_dir, "--trainer.limit_val_batches=1.0"]
@@ -121,6 +123,7 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
         assert float(alone) == pytest.approx(float(together), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="two processes meet over gloo")
 def test_torchrun_starts_the_processes_of_two_nodes(data_dir: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
@@ -165,6 +168,7 @@ def in_its_second_epoch(data_dir: Path, cwd: Path) -> Iterator[subprocess.Popen[
         yield first
 
 
+@pytest.mark.slow
 def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path, survived: Survived) -> None:
     with in_its_second_epoch(data_dir, tmp_path) as first:
         first.send_signal(signal.SIGTERM)
@@ -175,6 +179,7 @@ def test_sigterm_ends_both_processes(data_dir: Path, tmp_path: Path, survived: S
     survived("signal")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the other process in /proc")
 @pytest.mark.parametrize("killed", ["first", "second"])
 def test_a_killed_process_ends_the_run(

@@ -36,7 +36,7 @@ def test_onnx_is_small_and_says_what_it_is(onnx_file: Path) -> None:
     assert str(Path(__file__).parent.parent).encode() not in onnx_file.read_bytes()
 
 
-@pytest.mark.parametrize("batch", [1, 7, 10_000])
+@pytest.mark.parametrize("batch", [1, 7, 1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_onnx_classifies_any_number_of_digits_as_pytorch_does(onnx_file: Path, batch: int) -> None:
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     images = embedded_test_digits()[0][:batch] / 255
@@ -47,6 +47,14 @@ def test_onnx_classifies_any_number_of_digits_as_pytorch_does(onnx_file: Path, b
     assert torch.equal(torch.from_numpy(logits).argmax(dim=1), expected.argmax(dim=1))
 
 
+@pytest.fixture
+def few_test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export is checked on 500 test digits instead of all 10,000."""
+    images, labels = embedded_test_digits()
+    monkeypatch.setattr(exporting, "test_digits", lambda: (images[:500], labels[:500]))
+
+
+@pytest.mark.usefixtures("few_test_digits")
 def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
     images = embedded_test_digits()[0][:5] / 255
     torch.manual_seed(0)
@@ -59,6 +67,7 @@ def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
     assert torch.equal(load_network(tmp_path / "net.pt")(images), expected)
 
 
+@pytest.mark.usefixtures("few_test_digits")
 def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_another(network: DigitNet, path: Path) -> None:
         exporting.export_pt(DigitNet(network.input.conv.out_channels), path)

@@ -28,7 +28,8 @@ def test_help_and_a_wrong_verb_name_the_verbs(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mnist-lit", "--help"])
     main()
-    assert all(does in capsys.readouterr().out for does in VERBS.values())
+    printed = capsys.readouterr().out
+    assert all(does in printed for does in VERBS.values())
     monkeypatch.setattr(sys, "argv", ["mnist-lit", "trian"])
     with pytest.raises(SystemExit, match=r"train\|predict(.|\n)*error: 'trian'"):
         main()
