@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from mnist_lit import __version__
+
 VERBS = {
     "train": "train on MNIST, or validate, test and predict with a checkpoint",
     "predict": "classify the digits in image files",
@@ -18,14 +20,15 @@ def main() -> None:
         # processes of a distributed training are started with it.
         importlib.import_module(f"mnist_lit.{verb}").main(arguments)
         return
-    lines = [f"usage: mnist-lit {'|'.join(VERBS)} ...", ""]
-    lines += [
-        f"  {name:9}{does}; more by `mnist-lit {name} --help`" for name, does in VERBS.items()
-    ]
+    usage = f"usage: mnist-lit {'|'.join(VERBS)} ..."
     if verb in ("-h", "--help"):
-        print("\n".join(lines))
+        lines = [f"  {name:9}{does}" for name, does in VERBS.items()]
+        print(usage, "", *lines, "", "`mnist-lit train --help` and so on say more.", sep="\n")
+    elif verb == "--version":
+        print(f"mnist_lit {__version__}")
     else:
-        sys.exit(f"{lines[0]}\nerror: {verb!r} is none of these")
+        print(f"{usage}\nerror: {verb!r} is none of these", file=sys.stderr)
+        raise SystemExit(2)
 
 
 if __name__ == "__main__":

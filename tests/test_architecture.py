@@ -14,7 +14,7 @@ import mnist_lit
 PACKAGE = Path(mnist_lit.__file__).parent
 ALLOWED = {
     "__init__": {"assets", "network", "weights"},  # inside load_pretrained
-    "__main__": set(),  # the commands, by their names
+    "__main__": {"__version__"},  # and the commands, by their names
     "errors": set(),
     "files": set(),
     "device": set(),
