@@ -4,6 +4,7 @@ The recipes that come with the package are found here, too.
 """
 
 import io
+import math
 import os
 import re
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_lit.errors import SettingError, explain
 from mnist_lit.files import written_whole
-from mnist_lit.weights import load_safely, network_from
+from mnist_lit.weights import load_checkpoint, network_from
 
 PACKAGE = Path(__file__).parent
 RECIPES = (PACKAGE / "configs", PACKAGE.parent / "configs")  # of the wheel; of a clone
@@ -84,7 +85,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         self.restoring = True
-        content: dict[str, Any] = load_safely(path)
+        content: dict[str, Any] = load_checkpoint(path)
         return content
 
 
@@ -178,7 +179,7 @@ def saved_settings(path: str) -> dict[str, Any]:
         SettingError: It cannot be read, or is not the checkpoint of a DigitClassifier.
     """
     try:
-        checkpoint = load_safely(path)
+        checkpoint = load_checkpoint(path)
         network = network_from(checkpoint)
         # A checkpoint that is older than these settings lacks them.
         older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "tta": False}
@@ -186,7 +187,10 @@ def saved_settings(path: str) -> dict[str, Any]:
         for name, value in {"network": type(network).__name__, **network.settings}.items():
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")
-        if not all(isinstance(value, int | float | str | None) for value in settings.values()):
+        if not all(
+            isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+            for value in settings.values()
+        ):
             raise ValueError("its settings are neither numbers nor words")
     except (AttributeError, KeyError, TypeError) as error:
         reason = "weights alone, not a checkpoint of a fit"

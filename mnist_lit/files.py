@@ -1,6 +1,8 @@
 """Files that appear under their name complete, or not at all."""
 
+import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +28,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """The bytes of a file of up to `most` of them.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is a pipe or a device, which may never end, or has more bytes.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("not a regular file")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError("too large")
+    return content
