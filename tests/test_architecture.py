@@ -30,7 +30,8 @@ ALLOWED = {
     "console": {"device"},
     "callbacks": {"console", "errors"},
     "pictures": {"console"},
-    "checkpoints": {"errors", "files", "weights"},
+    "state": set(),
+    "checkpoints": {"errors", "files", "state", "weights"},
     "train": {
         *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
         *("pictures", "weights"),
