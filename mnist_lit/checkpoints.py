@@ -223,7 +223,9 @@ def saved_settings(path: str) -> dict[str, Any]:
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")
         if not all(
-            isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+            isinstance(value, int)
+            or (isinstance(value, float) and math.isfinite(value))
+            or (isinstance(value, str) and value.isidentifier())  # no module's class
             for value in settings.values()
         ):
             raise ValueError("its settings are neither numbers nor words")

@@ -30,11 +30,12 @@ ALLOWED = {
     "console": {"device"},
     "callbacks": {"console", "errors"},
     "pictures": {"console"},
+    "settings": {"errors", "files"},
     "state": set(),
     "checkpoints": {"errors", "files", "state", "weights"},
     "train": {
         *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
-        *("pictures", "weights"),
+        *("pictures", "settings", "weights"),
     },
     "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
