@@ -39,7 +39,11 @@ ALLOWED = {
     },
     "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
-    "demo": {"assets", "errors", "images", "load_pretrained", "network", "predict", "weights"},
+    "decoder": {"images"},
+    "demo": {
+        *("assets", "decoder", "errors", "images", "load_pretrained", "network", "predict"),
+        "weights",
+    },
 }
 
 
