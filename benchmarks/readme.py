@@ -229,7 +229,7 @@ FAULTS = {
     "signal": "Ctrl-C or SIGTERM: says how to go on and exits as a shell expects",
     "lost process": "one of two processes killed: the other ends with an error, none hangs",
     "full disk": "a full disk, met by each kind of file: it is named, no half-written file is left",
-    "damaged data": "data files missing, truncated, altered, swapped, empty: repaired",
+    "damaged data": "data files missing, truncated, empty: replaced; altered, swapped: refused",
     "wrong usage": "wrong flags, values, configs, checkpoints and folders: named in a line or two",
     "payload": "files that execute code when unpickled, each given to train, test, predict, export"
     " and demo: refused, nothing executed",

@@ -4,8 +4,10 @@ The recipes that come with the package are found here, too.
 """
 
 import io
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_lit.errors import SettingError, explain
 from mnist_lit.files import written_whole
-from mnist_lit.weights import load_safely, network_from
+from mnist_lit.state import check_progress, check_training
+from mnist_lit.weights import load_checkpoint, network_from
 
 PACKAGE = Path(__file__).parent
 RECIPES = (PACKAGE / "configs", PACKAGE.parent / "configs")  # of the wheel; of a clone
@@ -81,18 +84,51 @@ class WholeCheckpoints(TorchCheckpointIO):
             os.fsync(file.fileno())  # the machine may lose its power, too
 
     restoring = False  # a checkpoint was loaded, and not all of it is in its place yet
+    path: Any = None  # of that checkpoint
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        self.restoring = True
-        content: dict[str, Any] = load_safely(path)
+        self.restoring, self.path = True, path
+        content: dict[str, Any] = load_checkpoint(path)
+        if content.get("callbacks") is None:
+            content["callbacks"] = {}  # else Lightning would not call Restored.on_load_checkpoint
         return content
 
 
 class Restored(Callback):
-    """Tells WholeCheckpoints that Lightning has put all of a checkpoint in its place."""
+    """Has the state in a checkpoint checked before Lightning puts it in its place, and says when.
+
+    Its schedule may contradict its progress, so it also ends a fit that would go on past its end.
+    """
 
     def __init__(self, checkpoints: WholeCheckpoints) -> None:
         self.checkpoints = checkpoints
+        self.content: dict[str, Any] | None = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.content = checkpoint
+        self._check(check_progress, trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.content is not None:
+            self._check(check_training, trainer)
+        self.content = None
+
+    def _check(self, check: Callable[[dict[str, Any], Trainer], None], trainer: Trainer) -> None:
+        try:
+            check(self.content or {}, trainer)
+        except ValueError as error:
+            raise SettingError(f"--ckpt_path {self.checkpoints.path}: {error}") from error
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        for config in trainer.lr_scheduler_configs if self.checkpoints.path else ():
+            schedule: Any = config.scheduler
+            if schedule.last_epoch >= getattr(schedule, "total_steps", math.inf):
+                path = self.checkpoints.path
+                raise SettingError(f"--ckpt_path {path}: its schedule ends before its epochs do")
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.checkpoints.restoring = False
@@ -178,7 +214,7 @@ def saved_settings(path: str) -> dict[str, Any]:
         SettingError: It cannot be read, or is not the checkpoint of a DigitClassifier.
     """
     try:
-        checkpoint = load_safely(path)
+        checkpoint = load_checkpoint(path)
         network = network_from(checkpoint)
         # A checkpoint that is older than these settings lacks them.
         older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "tta": False}
@@ -186,7 +222,12 @@ def saved_settings(path: str) -> dict[str, Any]:
         for name, value in {"network": type(network).__name__, **network.settings}.items():
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")
-        if not all(isinstance(value, int | float | str | None) for value in settings.values()):
+        if not all(
+            isinstance(value, int)
+            or (isinstance(value, float) and math.isfinite(value))
+            or (isinstance(value, str) and value.isidentifier())  # no module's class
+            for value in settings.values()
+        ):
             raise ValueError("its settings are neither numbers nor words")
     except (AttributeError, KeyError, TypeError) as error:
         reason = "weights alone, not a checkpoint of a fit"

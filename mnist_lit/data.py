@@ -39,7 +39,7 @@ class MNISTDataModule(LightningDataModule):
     """MNIST: 60,000 images to train and choose with, 10,000 to test once.
 
     Args:
-        data_dir: Folder for the data files; made, filled and repaired from the package's own copy.
+        data_dir: Folder for the data files; made and filled from the package's own copy.
         batch_size: Images per optimizer step, in each process.
         val_size: Training images held out for validation, the same share of each digit. 0 trains on
             all 60,000 and validates on the test set, as the original script did; with
@@ -74,10 +74,10 @@ class MNISTDataModule(LightningDataModule):
         restore_mnist(self.data_dir)
 
     def setup(self, stage: str) -> None:
-        self.test_set = Digits(MNIST(str(self.data_dir), train=False))
+        self.test_set = Digits(RawMNIST(str(self.data_dir), train=False))
         if stage in ("test", "predict"):
             return  # a fit that ends with its test has split the training images already
-        trained = MNIST(str(self.data_dir), train=True)
+        trained = RawMNIST(str(self.data_dir), train=True)
         train, val = stratified_split(trained.targets, self.val_size)
         self.train_set = Digits(trained, train)
         if self.val_size:
@@ -131,6 +131,19 @@ class MNISTDataModule(LightningDataModule):
         return images, labels
 
 
+class RawMNIST(MNIST):
+    """torchvision's MNIST of the files that were checked.
+
+    It would rather read `MNIST/processed/*.pt`, which its old versions left and nobody checks.
+    """
+
+    processed_folder = ""
+
+    @property
+    def raw_folder(self) -> str:
+        return str(Path(self.root) / "MNIST" / "raw")
+
+
 class Digits(Dataset[Batch]):
     """MNIST images and labels as two tensors; a list of indices gets a whole batch at once."""
 
@@ -170,11 +183,13 @@ def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:
 def restore_mnist(data_dir: Path) -> None:
     """Make `data_dir/MNIST/raw` hold the four files of MNIST, each checked by its MD5 sum.
 
-    A missing, truncated or altered file is replaced from the package's assets. Files appear under
-    their names only when complete, so two runs may fill one folder at the same time.
+    A missing or truncated file is replaced from the package's assets; any other is left as it is.
+    Files appear under their names only when complete, so two runs may fill one folder at the same
+    time.
 
     Raises:
         OSError: `data_dir` cannot be read or written, or an asset of the package is damaged.
+        SettingError: There is another data set's file, or an altered one, under one of the names.
     """
     raw = data_dir / "MNIST" / "raw"
     assets = FILES / "mnist"
@@ -188,13 +203,22 @@ def restore_mnist(data_dir: Path) -> None:
         return
     for name, md5 in MD5.items():
         path = raw / name
+        found = None
         if path.is_file():
-            if hashlib.md5(path.read_bytes()).hexdigest() == md5:
-                continue
-            warnings.warn(f"{path} was damaged: replaced by the package's copy", stacklevel=2)
+            with path.open("rb") as file:
+                found = file.read(50_000_000)  # ours end before
+        if found is not None and hashlib.md5(found).hexdigest() == md5:
+            continue
         content = gzip.decompress((assets / f"{name}.gz").read_bytes())
         if hashlib.md5(content).hexdigest() != md5:
             raise OSError(f"the package is damaged: {assets / name}.gz is not MNIST's")
+        if found is not None:
+            if not content.startswith(found):
+                raise SettingError(
+                    f"--data.data_dir {data_dir}: {path} is not MNIST's, and is left as it is: name"
+                    " another folder, or remove the file"
+                )
+            warnings.warn(f"{path} was cut short: replaced by the package's copy", stacklevel=2)
         raw.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:
             partial.write_bytes(content)

@@ -6,13 +6,15 @@ font from elsewhere, and sends nothing anywhere else.
 """
 
 import argparse
+import asyncio
 import contextlib
 import io
+import logging
+import queue
 import random
 import socket
-import threading
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import uvicorn
@@ -24,66 +26,95 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
+from mnist_lit.decoder import Decoder
 from mnist_lit.errors import explain
-from mnist_lit.images import UnreadableImageError, open_image, prepare
+from mnist_lit.images import Array, UnreadableImageError
 from mnist_lit.network import Network
 from mnist_lit.predict import Reading, classify
 from mnist_lit.weights import load_network
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
+MAX_IN_FLIGHT = 3 * MAX_BYTES  # of all uploads at once
+UPLOAD_SECONDS = 20  # for one upload, from this machine
+QUEUE_SECONDS = 30  # for a decoder
+IDLE_SECONDS = 5  # of a connection that asks for nothing
+CONNECTIONS = 200
+DECODERS = 2
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline';"
     " style-src 'unsafe-inline'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
 }
 
 
-def make_app(network: Network) -> Starlette:
+def make_app(network: Network, decode: Callable[[bytes], Array]) -> Starlette:
     page = (FILES / "demo.html").read_text("utf-8")
     page = page.replace("PARAMETERS", f"{network.parameter_count:,}")
     digits, _ = test_digits()
-    decoding = threading.Semaphore(2)  # a large photo takes 200 MB while it is decoded
+    in_flight = 0  # bytes
 
     def read_image(body: bytes) -> Reading:
-        with decoding:
-            pixels = prepare(open_image(io.BytesIO(body)))
-        return classify(network, [pixels])[0]
+        return classify(network, [decode(body)])[0]
 
     async def index(_: Request) -> Response:
-        return Response(page, media_type="text/html", headers=HEADERS)
+        return Response(page, media_type="text/html")
 
     async def read(request: Request) -> Response:
+        nonlocal in_flight
+        origin = request.headers.get("Origin")
+        if origin not in (None, f"http://{request.headers['Host']}"):
+            return error("only the page of this server may ask", 403)
         body = bytearray()
-        try:
+
+        async def receive() -> Response | None:
+            nonlocal in_flight
             async for chunk in request.stream():
-                body += chunk
+                in_flight += len(chunk)
+                body.extend(chunk)
                 if len(body) > MAX_BYTES:
                     return error(f"more than {MAX_BYTES // 1_000_000} MB", 413)
+                if in_flight > MAX_IN_FLIGHT:
+                    return error("too many uploads at once: try again", 503)
+            return None
+
+        try:
+            refused = await asyncio.wait_for(receive(), UPLOAD_SECONDS)
+            if refused:
+                return refused
             reading = await run_in_threadpool(read_image, bytes(body))
+        except asyncio.TimeoutError:
+            return error(f"the upload took more than {UPLOAD_SECONDS} seconds", 408)
+        except queue.Empty:
+            return error("too many images at once: try again", 503)
         except ClientDisconnect:
             return error("gone before the image was here", 400)
         except UnreadableImageError as unreadable:
             return error(str(unreadable), 422)
+        finally:
+            in_flight -= len(body)
         return JSONResponse(
             {
                 "digit": reading.top(1)[0][0],
                 "probabilities": [round(value, 6) for value in reading.probabilities],
                 "input": (reading.pixels * 255).round().astype(int).ravel().tolist(),
-            },
-            headers=HEADERS,
+            }
         )
 
     async def sample(_: Request) -> Response:
         """One of MNIST's 10,000 test digits, black on white."""
         png = io.BytesIO()
         Image.fromarray(255 - random.choice(digits)[0].numpy()).save(png, "PNG")
-        return Response(png.getvalue(), media_type="image/png", headers=HEADERS)
+        return Response(png.getvalue(), media_type="image/png")
 
     def error(message: str, status: int) -> Response:
-        return JSONResponse({"error": message}, status_code=status, headers=HEADERS)
+        return JSONResponse({"error": message}, status_code=status)
 
     return Starlette(
         routes=[
@@ -94,6 +125,62 @@ def make_app(network: Network) -> Starlette:
         # Another site's page that names its own host 127.0.0.1 is turned away.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
     )
+
+
+class Impatient(H11Protocol):
+    """uvicorn's protocol, closing connections that ask for nothing, which it lets stay."""
+
+    def connection_made(self, transport: Any) -> None:
+        idle = [c for c in self.connections if not (c.cycle or c.transport.is_closing())]
+        if len(self.connections) >= CONNECTIONS // 2 and idle:
+            min(idle, key=lambda c: c.opened).transport.close()
+        super().connection_made(transport)
+        self.opened = self.loop.time()
+        self.seen: object = self  # the request of the last look
+        self.watch()
+
+    def watch(self) -> None:
+        """Closes it if nothing was asked since the last look."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if self.cycle is self.seen:
+            self.transport.close()
+            return
+        self.seen = self if busy else self.cycle
+        self.loop.call_later(IDLE_SECONDS, self.watch)
+
+
+def serve(network: Network, listener: socket.socket) -> None:
+    """Until Ctrl-C."""
+    pool = queue.SimpleQueue[Decoder]()
+    decoders = [Decoder() for _ in range(DECODERS)]
+    for decoder in decoders:
+        pool.put(decoder)
+
+    def decode(body: bytes) -> Array:
+        decoder = pool.get(timeout=QUEUE_SECONDS)
+        try:
+            return decoder(body)
+        finally:
+            pool.put(decoder)
+
+    config = uvicorn.Config(
+        make_app(network, decode),
+        http=Impatient,
+        headers=list(HEADERS.items()),  # of every answer
+        server_header=False,
+        log_level="warning",
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    # What it says of requests that it ends on Ctrl-C is no news.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # which it raises again when it has stopped
+            server.run(sockets=[listener])
+    finally:
+        for decoder in decoders:
+            decoder.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -121,15 +208,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         listener.listen(128)  # a browser that comes before uvicorn is ready waits
     except (OSError, OverflowError) as error:
         parser.error(f"--port {args.port}: {explain(error)}")
-    # Of images over MAX_PIXELS, whose sender gets an error.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
     print(
         f"draw a digit at http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C stops)", flush=True
     )
-    config = uvicorn.Config(make_app(network), log_level="warning", limit_concurrency=200)
-    with contextlib.suppress(KeyboardInterrupt):  # which it raises again when it has stopped
-        uvicorn.Server(config).run(sockets=[listener])
+    serve(network, listener)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Files that appear under their name complete, or not at all."""
+"""Files that appear under their name complete, or not at all, and are read only if they end."""
 
+import errno
+import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -10,19 +13,68 @@ from pathlib import Path
 def written_whole(path: Path) -> Iterator[Path]:
     """`with written_whole(path) as partial:` gives a name beside `path` to write to.
 
-    When the block ends, what was written takes the name `path`, in place of any file that had it.
-    After an error, or if the process is killed, `path` is as it was.
+    When the block ends, what was written takes the name `path`, in place of any file that had it,
+    whose owner and permissions it gets. A link stays, and what it leads to is written. After an
+    error, or if the process is killed, `path` is as it was.
 
     Raises:
-        OSError: With the name of `path`, whichever call of the block it came from.
+        OSError: With the name of `path`, whichever call of the block it came from; also if it is
+            a folder, a device or a pipe.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
     try:
+        before = _replaceable(target)
+        if before:
+            # At once, so that nobody else can read what is not finished yet, either.
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            _take_over(partial, before)
         yield partial
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         if error.errno is None:
             raise  # it has a message of its own
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _replaceable(target: Path) -> os.stat_result | None:
+    """What is known of the file, None if there is none; an OSError if open() had failed, too."""
+    try:
+        before = target.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(before.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(before.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return before
+
+
+def _take_over(partial: Path, before: os.stat_result) -> None:
+    """Its owner, if the system lets us, and its permissions."""
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(partial, before.st_uid, before.st_gid)
+    partial.chmod(stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """The bytes of a file of up to `most` of them.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is a pipe or a device, which may never end, or has more bytes.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("not a regular file")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError("too large")
+    return content

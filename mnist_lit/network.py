@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mnist_lit.cpu_kernels import batch_norm, relu_dropout_
 
+MAX_CHANNELS = 256  # in a file that is loaded: one may claim any number
 MAX_MARGIN = 10  # leaves 8 x 8 pixels of 28 x 28
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 TTA_SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))  # pixels down and to the right

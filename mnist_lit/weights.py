@@ -1,22 +1,15 @@
-"""A network from a file that nobody trusts, and the trained one that comes with the package.
+"""A network from a file that nobody trusts: its kind and sizes, and whether it can classify."""
 
-Nothing in such a file is executed, and none takes more memory than its size explains.
-"""
-
-import io
-import os
-import warnings
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from mnist_lit.network import MAX_MARGIN, DigitNet, Network, TinyNet
+from mnist_lit.assets import first_test_digit
+from mnist_lit.network import MAX_CHANNELS, MAX_MARGIN, DigitNet, Network, TinyNet
+from mnist_lit.trust import load_safely
 
-MAX_BYTES = 100_000_000  # of a file of weights; a checkpoint of a fit has half a million
+MAX_LOGIT = 1e6  # a fitted network's are below 100, and the largest float32 is 3e38
 # What older versions called it -> today's name. Their files still load; a flag names the new one.
 OLD_SETTINGS = {"average": "ema_decay", "crops": "tta"}
 OLD_TTA = {1: False, 5: True}  # crops -> tta
@@ -31,63 +24,17 @@ def load_network(path: str | Path) -> Network:
         OSError: The file cannot be opened.
         ValueError: The file does not hold the weights of a DigitNet or TinyNet.
     """
-    return network_from(load_safely(path))
+    return network_from(load_checkpoint(path))
 
 
-def load_safely(path: str | Path) -> Any:
-    """What `torch.save` put into a file, as plain tensors and containers; nothing is executed.
+def load_checkpoint(path: str | Path) -> Any:
+    """What a file of weights or a checkpoint holds, under today's names; nothing is executed.
 
     Raises:
         OSError: The file cannot be opened.
-        ValueError: It holds something else, is damaged, or is larger than it can be.
+        ValueError: It holds more than plain values and tensors, or is damaged.
     """
-    with open(path, "rb") as file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the pickle protocol of foreign files
-                content = torch.load(_unpacked(file), map_location="cpu", weights_only=True)
-            if sum(tensor.numel() for tensor in _tensors(content)) > MAX_BYTES / 4:
-                raise ValueError("too large")  # a single number may claim to be a large tensor
-            return _in_new_names(content)
-        except Exception as error:  # arbitrary bytes make the unpickler raise arbitrary errors
-            raise ValueError("not a file of weights that can be read safely") from error
-
-
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    """The zip archive that torch wrote, with all parts at the size that its directory tells.
-
-    torch would unpack a small file to whatever it holds.
-    """
-    if file.seek(0, os.SEEK_END) > MAX_BYTES:
-        raise ValueError("too large")
-    file.seek(0)
-    if not zipfile.is_zipfile(file):
-        file.seek(0)
-        return file  # torch's format before 1.6
-    unpacked = io.BytesIO()
-    with zipfile.ZipFile(file) as parts, zipfile.ZipFile(unpacked, "w") as copy:
-        if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
-            raise ValueError("too large")
-        for name in parts.namelist():
-            copy.writestr(name, parts.read(name))
-    unpacked.seek(0)
-    return unpacked
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    """The tensors in nested containers, each once."""
-    waiting, seen = [content], set()
-    while waiting:
-        item = waiting.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, dict):
-            waiting += item.values()
-        elif isinstance(item, list | tuple | set):
-            waiting += item
+    return _in_new_names(load_safely(path))
 
 
 def _in_new_names(content: Any) -> Any:
@@ -152,8 +99,8 @@ def network_from(content: Any) -> Network:
         tiny = "stage1.0.conv.weight" in weights
         narrow = weights["stage1.0.conv.weight" if tiny else "input.conv.weight"].shape[0]
         wide = 1 if tiny else weights["conv1.conv.weight"].shape[0]
-        if min(narrow, wide) < 1:
-            raise ValueError("no channels")
+        if not (1 <= narrow <= MAX_CHANNELS and 1 <= wide <= MAX_CHANNELS):
+            raise ValueError("no such number of channels")
         settings = content.get("hyper_parameters")
         if not isinstance(settings, dict):
             settings = {}
@@ -172,8 +119,10 @@ def network_from(content: Any) -> Network:
         network.requires_grad_(False).float().eval()  # from half the precision, too
         if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
             raise ValueError("weights that are not finite")
-        if not network(torch.zeros(1, 1, 28, 28)).isfinite().all():
-            raise ValueError("a negative variance")
+        digit = first_test_digit() / 255
+        logits = network(torch.stack([digit, torch.zeros_like(digit), torch.ones_like(digit)]))
+        if not (logits.abs() < MAX_LOGIT).all():  # nan is not, either
+            raise ValueError("logits out of all bounds")
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError("not the weights of a DigitNet or TinyNet") from error
     return network

@@ -22,21 +22,28 @@ ALLOWED = {
     "network": {"cpu_kernels"},
     "augment": {"errors"},
     "muon": set(),
-    "weights": {"network"},
+    "trust": {"files"},
+    "weights": {"assets", "network", "trust"},
     "images": set(),
     "data": {"assets", "augment", "errors", "files"},
     "module": {"errors", "muon", "network"},
     "console": {"device"},
     "callbacks": {"console", "errors"},
     "pictures": {"console"},
-    "checkpoints": {"errors", "files", "weights"},
+    "settings": {"errors", "files"},
+    "state": set(),
+    "checkpoints": {"errors", "files", "state", "weights"},
     "train": {
         *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
-        *("pictures", "weights"),
+        *("pictures", "settings", "weights"),
     },
     "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
-    "demo": {"assets", "errors", "images", "load_pretrained", "network", "predict", "weights"},
+    "decoder": {"images"},
+    "demo": {
+        *("assets", "decoder", "errors", "images", "load_pretrained", "network", "predict"),
+        "weights",
+    },
 }
 
 

@@ -1,5 +1,6 @@
 """Which checkpoints a fit keeps, how they are found again, and which are refused."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,10 @@ def test_settings_come_from_the_checkpoint(since: str, tmp_path: Path) -> None:
             "its network contradicts",
         ),
         (lambda saved: saved.pop("state_dict"), "not the weights of a DigitNet"),
-        (lambda saved: saved["hyper_parameters"].update(max_lr=[[1] * 9] * 9), "nor words"),
+        (lambda saved: saved["hyper_parameters"].update(max_lr=[[1]]), "nor words"),
+        (lambda saved: saved["hyper_parameters"].update(max_lr=None), "nor words"),
+        (lambda saved: saved["hyper_parameters"].update(max_lr=math.nan), "nor words"),
+        (lambda saved: saved["hyper_parameters"].update(max_lr=-(10**400)), "read safely"),
         (lambda saved: saved.update(state_dict=7), "not the weights of a DigitNet"),
     ],
 )

@@ -39,7 +39,7 @@ def test_an_absent_folder_is_filled(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "altered", "swapped", "empty"])
-def test_a_damaged_file_is_repaired_and_said(
+def test_a_truncated_file_is_replaced_and_any_other_is_left(
     fault: str, tmp_path: Path, survived: Survived
 ) -> None:
     restore_mnist(tmp_path)
@@ -56,10 +56,30 @@ def test_a_damaged_file_is_repaired_and_said(
                 "empty": b"",
             }[fault]
         )
-    with nullcontext() if fault == "missing" else pytest.warns(UserWarning, match=path.name):
-        restore_mnist(tmp_path)
-    assert sums(tmp_path) == MD5
+    before = path.read_bytes() if path.exists() else None
+    if fault in ("altered", "swapped"):
+        with pytest.raises(ValueError, match=f"--data.data_dir .*{path.name} is not MNIST's"):
+            restore_mnist(tmp_path)
+        assert path.read_bytes() == before
+    else:
+        with nullcontext() if fault == "missing" else pytest.warns(UserWarning, match=path.name):
+            restore_mnist(tmp_path)
+        assert sums(tmp_path) == MD5
     survived("damaged data")
+
+
+def test_only_the_checked_files_are_read(tmp_path: Path) -> None:
+    """Old versions of torchvision left their own copy beside them, and new ones prefer it."""
+    restore_mnist(tmp_path)
+    noise = torch.full((60_000, 28, 28), 255, dtype=torch.uint8), torch.zeros(60_000).long()
+    (tmp_path / "MNIST" / "processed").mkdir()
+    for name in ("training", "test"):
+        torch.save(noise, tmp_path / "MNIST" / "processed" / f"{name}.pt")
+    assert int(MNIST(str(tmp_path), train=False).data.min()) == 255  # it is no dud
+    data = MNISTDataModule(str(tmp_path))
+    data.setup("fit")
+    for digits in (data.train_set, data.val_set, data.test_set):
+        assert torch.bincount(digits.labels).min() > 800
 
 
 def test_a_damaged_asset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

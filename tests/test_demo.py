@@ -1,10 +1,12 @@
 """The page in a real browser, and the server under hostile and many posts."""
 
 import concurrent.futures
+import contextlib
 import io
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from PIL import Image, ImageOps
 from playwright.sync_api import Page, expect, sync_playwright
 
 from mnist_lit.assets import test_digits as embedded_test_digits
-from mnist_lit.demo import MAX_BYTES, main
+from mnist_lit.decoder import Decoder
+from mnist_lit.demo import HEADERS, MAX_BYTES, MAX_IN_FLIGHT, main
+from mnist_lit.images import UnreadableImageError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
@@ -38,18 +42,27 @@ class Server:
         return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+@contextlib.contextmanager
+def started() -> Iterator[tuple["subprocess.Popen[str]", Server]]:
     command = [sys.executable, "-m", "mnist_lit.demo", "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
-        assert process.stderr
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
         assert found
-        yield Server(found[0], process.pid)
+        try:
+            yield process, Server(found[0], process.pid)
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with started() as (process, server):
+        yield server
         process.terminate()
+        assert process.stderr
         assert process.stderr.read() == ""  # no traceback from anything below
 
 
@@ -175,6 +188,122 @@ def test_hostile_posts_get_a_4xx_and_take_no_memory(
     assert server.memory() - before < 60
     assert server.post(seven).json()["digit"] == 7
     survived("hostile post", 205)
+
+
+def scans(number: int) -> bytes:
+    """A progressive JPEG of 4000 x 4000 pixels that goes over them so many times."""
+    file = io.BytesIO()
+    Image.new("L", (4000, 4000), 200).save(file, "JPEG", progressive=True)
+    whole = file.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * number + whole[-2:]
+
+
+def test_images_that_take_minutes_make_nobody_wait(
+    server: Server, seven: bytes, survived: Survived
+) -> None:
+    slow = scans(2000)
+    server.post(seven)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(server.post, slow) for _ in range(4)]
+        started = time.perf_counter()
+        assert server.post(seven).json()["digit"] == 7
+        assert time.perf_counter() - started < 15
+        for answer in answers:
+            assert answer.result().status_code == 422
+            assert "scans" in answer.result().json()["error"]
+    survived("hostile post", 4)
+
+
+def test_the_page_of_another_origin_is_refused(server: Server, seven: bytes) -> None:
+    port = httpx.URL(server.url).port
+    for origin in ("http://evil.example", "null", f"http://localhost:{port}", "https://127.0.0.1"):
+        answer = server.post(seven, headers={"Origin": origin})
+        assert answer.status_code == 403
+    own = server.post(seven, headers={"Origin": f"http://127.0.0.1:{port}"})
+    assert own.json()["digit"] == 7
+
+
+def test_every_answer_has_its_headers(server: Server, seven: bytes) -> None:
+    for answer in (
+        httpx.get(server.url),
+        httpx.get(f"{server.url}nothing"),
+        httpx.get(f"{server.url}read"),
+        httpx.get(server.url, headers={"Host": "evil.example"}),
+        httpx.get(f"{server.url}sample.png"),
+        server.post(seven),
+        server.post(b"no image"),
+    ):
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value, answer.url
+
+
+POST = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n"
+
+
+def connect(server: Server, sent: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), 30)
+    client.settimeout(2)
+    with contextlib.suppress(OSError):  # refused, or not read any more
+        client.sendall(sent)
+    return client
+
+
+def test_silent_connections_shut_nobody_out(
+    server: Server, seven: bytes, survived: Survived
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for i in range(250):
+            silent = stack.enter_context(connect(server, b"GET / HT" if i % 2 else b""))
+        assert server.post(seven).json()["digit"] == 7
+        silent.settimeout(30)
+        assert silent.recv(1000) == b""  # closed by the server
+    survived("hostile post", 250)
+
+
+def test_uploads_in_flight_take_bounded_memory(
+    server: Server, seven: bytes, survived: Survived
+) -> None:
+    server.post(seven)
+    before = server.memory()
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(server, POST + bytes(19_000_000)))
+        assert server.memory() - before < 2 * MAX_IN_FLIGHT / 2**20
+    deadline = time.monotonic() + 30
+    while (answer := server.post(seven)).status_code == 503:
+        assert time.monotonic() < deadline
+    assert answer.json()["digit"] == 7
+    survived("hostile post", 20)
+
+
+def test_ctrl_c_does_not_wait_for_an_upload() -> None:
+    with started() as (process, server):
+        with connect(server, POST + bytes(1000)):
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            before = time.monotonic()
+            assert process.wait(30) == 0
+            assert time.monotonic() - before < 10
+        assert process.stderr
+        assert process.stderr.read() == ""
+
+
+def test_a_decoder_that_takes_too_long_is_started_anew(seven: bytes) -> None:
+    decoder = Decoder()
+    try:
+        expected = decoder(seven)
+        assert expected.shape == (28, 28)
+        decoder.seconds, first = 0.0, decoder.process.pid
+        with pytest.raises(UnreadableImageError, match="more than 0 seconds"):
+            decoder(scans(50))
+        decoder.seconds = 30
+        assert np.array_equal(decoder(seven), expected)
+        assert decoder.process.pid != first
+        with pytest.raises(UnreadableImageError, match="not an image"):
+            decoder(b"no image")
+    finally:
+        decoder.close()
 
 
 def test_a_body_too_large_is_refused(server: Server) -> None:

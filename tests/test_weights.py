@@ -1,8 +1,5 @@
 """Which files hold a network, and that no other does harm."""
 
-import io
-import struct
-import zipfile
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +9,7 @@ import torch
 from conftest import Survived
 
 from mnist_lit.network import DigitNet, Network, TinyNet
-from mnist_lit.weights import MAX_BYTES, load_network, load_safely
+from mnist_lit.weights import load_checkpoint, load_network
 
 
 @pytest.mark.parametrize("saved", [DigitNet(narrow=5, wide=7), TinyNet(narrow=3)])
@@ -38,7 +35,7 @@ def test_load_network_takes_margin_and_tta_from_the_settings(
 @pytest.mark.parametrize(
     "settings",
     [{"margin": margin} for margin in (-1, 11, 2.0, "2", True, torch.tensor(2))]
-    + [{"tta": tta} for tta in (0, 5, 10**9, 1.0, "5", None, torch.tensor(True))]
+    + [{"tta": tta} for tta in (0, 5, 10**9, 1.0, "5", None, torch.tensor(1))]
     + [{"crops": crops} for crops in (0, 2, 10**9, 5.0, "5", True, torch.tensor(5))],
 )
 def test_load_network_refuses_other_settings(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -54,49 +51,6 @@ def test_load_network_reads_other_precisions(kind: torch.dtype, tmp_path: Path) 
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(load_network(tmp_path / "weights.pt")(images), saved.float().eval()(images))
-
-
-def test_load_network_refuses_to_unpack_a_bomb(tmp_path: Path) -> None:
-    torch.save(DigitNet(2, 2).state_dict(), tmp_path / "weights.pt")
-    with (
-        zipfile.ZipFile(tmp_path / "weights.pt") as whole,
-        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
-    ):
-        for name in whole.namelist():
-            bomb.writestr(name, whole.read(name) + bytes(MAX_BYTES // len(whole.namelist())))
-    assert (tmp_path / "bomb.pt").stat().st_size < MAX_BYTES / 100
-    with pytest.raises(ValueError, match="read safely"):
-        load_network(tmp_path / "bomb.pt")
-
-
-def rezipped(network: DigitNet) -> tuple[bytes, bytes, bytes]:
-    """Its weights as torch saves them: the parts, their directory and the end record."""
-    saved, plain = io.BytesIO(), io.BytesIO()
-    torch.save(network.state_dict(), saved)
-    with zipfile.ZipFile(saved) as parts, zipfile.ZipFile(plain, "w") as copy:
-        for name in parts.namelist():
-            copy.writestr(name, parts.read(name))
-    content = plain.getvalue()
-    size, start = struct.unpack("<II", content[-10:-2])
-    return content[:start], content[start : start + size], content[start + size :]
-
-
-def test_load_network_loads_what_it_has_measured(tmp_path: Path) -> None:
-    """A directory before the end record, where Python looks, and another at its stated offset."""
-    hidden, hidden_directory, _ = rezipped(DigitNet(8, 8))
-    shown, directory, end = rezipped(DigitNet(2, 2))
-    moved, position = bytearray(directory), 0
-    while position < len(moved):  # Python adds what it takes for a prefix to each offset
-        name_length, extra, comment = struct.unpack_from("<HHH", moved, position + 28)
-        [offset] = struct.unpack_from("<I", moved, position + 42)
-        struct.pack_into("<I", moved, position + 42, offset + len(hidden) - len(shown))
-        position += 46 + name_length + extra + comment
-    end = end[:-6] + struct.pack("<I", len(hidden)) + end[-2:]
-    path = tmp_path / "weights.pt"
-    path.write_bytes(hidden + hidden_directory + shown + bytes(moved) + end)
-    loaded_by_torch = torch.load(path, weights_only=True)
-    assert loaded_by_torch["input.conv.weight"].shape[0] == 8
-    assert load_network(path).settings["narrow"] == 2
 
 
 def test_load_network_takes_the_ema_from_a_checkpoint(tmp_path: Path) -> None:
@@ -122,7 +76,7 @@ def test_a_checkpoint_of_an_older_version_has_todays_names(
         "callbacks": {"Pictures": {"best": {"acc": 0.5, "misread": []}}},
     }
     torch.save(old, tmp_path / "old.ckpt")
-    content = load_safely(tmp_path / "old.ckpt")
+    content = load_checkpoint(tmp_path / "old.ckpt")
     assert content["state_dict"].keys() == {f"ema.module.{name}" for name in ema.state_dict()}
     assert content["hyper_parameters"] == {"ema_decay": 0.9, "tta": tta, "narrow": 4}
     matrix, vector = content["optimizer_states"][0]["state"].values()
@@ -136,16 +90,6 @@ def test_a_checkpoint_of_an_older_version_has_todays_names(
     assert torch.equal(network(images), ema.eval()(images))
 
 
-class Payload:
-    """Unpickling it would create a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -155,9 +99,10 @@ class Payload:
         lambda weights: weights.update({"input.conv.weight": "a word"}),
         lambda weights: weights.update({"input.conv.weight": torch.tensor(1.0)}),
         lambda weights: weights.update({"input.conv.weight": torch.zeros(0, 1, 3, 3)}),
-        lambda weights: weights.update(
-            {"output.norm.bias": torch.zeros(10, dtype=torch.complex64)}
-        ),
+        lambda weights: weights.update({"output.norm.bias": torch.zeros(10, dtype=torch.uint8)}),
+        lambda weights: weights["input.norm.weight"].fill_(1e30),
+        lambda weights: weights.update(DigitNet(narrow=257, wide=1).state_dict()),
+        lambda weights: weights.update(DigitNet(narrow=1, wide=400).state_dict()),
         lambda weights: weights["input.norm.running_var"].fill_(-1),
         lambda weights: weights["input.norm.weight"].fill_(float("nan")),
         lambda weights: weights.clear(),
@@ -172,24 +117,6 @@ def test_load_network_refuses_what_is_not_its_own(
     with pytest.raises(ValueError, match="not the weights of a DigitNet"):
         load_network(tmp_path / "weights.pt")
     survived("wrong part")
-
-
-def test_load_network_refuses_a_number_that_claims_to_be_a_large_tensor(tmp_path: Path) -> None:
-    weights = DigitNet().state_dict()
-    weights["input.conv.weight"] = torch.zeros(1).expand(10**9, 1, 3, 3)
-    torch.save(weights, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="not a file of weights that can be read safely"):
-        load_network(tmp_path / "weights.pt")
-
-
-def test_load_network_executes_nothing(tmp_path: Path) -> None:
-    made = tmp_path / "made by the payload"
-    torch.save(DigitNet().state_dict() | {"payload": Payload(made)}, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="read safely"):
-        load_network(tmp_path / "weights.pt")
-    assert not made.exists()
-    with pytest.raises(FileNotFoundError):
-        load_network(tmp_path / "missing.pt")
 
 
 def test_load_network_survives_any_mutation(tmp_path: Path) -> None:
