@@ -28,14 +28,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm
 from mnist_lit.checkpoints import (
     Restored,
-    SaveConfig,
     WholeCheckpoints,
     best_and_last,
     find_checkpoint,
     find_config,
     find_recipe,
-    log_root,
-    resumed_version,
     saved_settings,
 )
 from mnist_lit.console import EpochLines, Header, Progress, Summary, relative
@@ -45,6 +42,7 @@ from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
+from mnist_lit.runs import RunFolder, log_root
 from mnist_lit.weights import OLD_SETTINGS
 
 
@@ -109,6 +107,9 @@ class DigitCLI(LightningCLI):
         config.weights_only = True  # nothing in the file is executed
         found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
         saved = saved_settings(found) if found else {}
+        asked = config.ckpt_path
+        if found and asked != found and getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"--ckpt_path {asked} is {found}", file=sys.stderr)
         if found is None:
             broken_off = f"--ckpt_path {config.ckpt_path}: the newest fit ended in its first epoch"
             if self.config.subcommand != "fit":
@@ -159,7 +160,8 @@ class DigitCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._run_subcommand(subcommand)
+            with self.folder.discarded_after_an_error():
+                super()._run_subcommand(subcommand)
         except SystemExit as stopped:
             if self.trainer.interrupted:  # a shell's usual status, which Lightning does not give
                 number = signal.SIGTERM if isinstance(stopped, SIGTERMException) else signal.SIGINT
@@ -178,20 +180,17 @@ class DigitCLI(LightningCLI):
             raise  # not about a flag or file: whoever mends it needs the traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init[self.subcommand]
-        trainer, ckpt_path = config["trainer"], config["ckpt_path"]
+        trainer, config = self.config_init[self.subcommand]["trainer"], self.config[self.subcommand]
+        logs = log_root(config.trainer)
+        parser = self._parser(self.subcommand)
+        self.folder = RunFolder(logs, lambda: parser.dump(config, skip_unset=False))
         if trainer["logger"] in (None, True):
-            logs = log_root(trainer)
             kwargs["logger"] = TensorBoardLogger(
-                logs.parent,
-                name=logs.name,
-                version=resumed_version(ckpt_path, logs) if self.subcommand == "fit" else None,
-                default_hp_metric=False,
+                logs.parent, name=logs.name, default_hp_metric=False
             )
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
-        restored = Restored(self.checkpoints)
-        ours = [restored, Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
-        callbacks = [*(trainer["callbacks"] or []), *ours]
+        ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        callbacks = [*(trainer["callbacks"] or []), Restored(self.checkpoints), self.folder, *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
         if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
@@ -204,7 +203,9 @@ class DigitCLI(LightningCLI):
         kwargs["plugins"] = trainer["plugins"] or [self.checkpoints]
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        made = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        self.folder.claim(made, self.subcommand, config.ckpt_path)
+        return made
 
     def before_fit(self) -> None:
         self.started = time.perf_counter()
@@ -288,7 +289,7 @@ def main(args: list[str] | None = None) -> None:
         DigitCLI(
             DigitClassifier,
             MNISTDataModule,
-            save_config_callback=SaveConfig,
+            save_config_callback=None,  # RunFolder writes it
             seed_everything_default=42,
             trainer_defaults={"max_epochs": 20},
             parser_class=Parser,

@@ -30,9 +30,10 @@ ALLOWED = {
     "callbacks": {"console", "errors"},
     "pictures": {"console"},
     "checkpoints": {"errors", "files", "weights"},
+    "runs": {"errors", "files"},
     "train": {
         *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
-        *("pictures", "weights"),
+        *("pictures", "runs", "weights"),
     },
     "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},

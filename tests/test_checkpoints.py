@@ -15,19 +15,9 @@ from mnist_lit.checkpoints import (
     best_and_last,
     find_checkpoint,
     find_config,
-    resumed_version,
     saved_settings,
 )
 from mnist_lit.module import DigitClassifier
-
-
-def test_only_the_last_checkpoint_goes_on_in_its_own_folder(tmp_path: Path) -> None:
-    logs = tmp_path / "lightning_logs"
-    checkpoints = logs / "version_3" / "checkpoints"
-    assert resumed_version(str(checkpoints / "last.ckpt"), logs) == 3
-    assert resumed_version(str(checkpoints / "best-0.9940.ckpt"), logs) is None
-    assert resumed_version(str(checkpoints / "last.ckpt"), tmp_path / "elsewhere") is None
-    assert resumed_version(None, logs) is None
 
 
 class Scripted(LightningModule):
