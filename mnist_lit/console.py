@@ -71,7 +71,8 @@ class EpochLines(Callback):
     """Prints a line for every epoch, with a star where `val/acc` is the best so far."""
 
     def __init__(self) -> None:
-        self.best = 0.0
+        self.best = -1.0
+        self.validated: dict[str, Tensor] = {}  # since the last line
         self.started = 0.0
 
     def on_train_batch_start(
@@ -80,17 +81,23 @@ class EpochLines(Callback):
         if batch_idx == 0:
             self.started = time.perf_counter()
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.validated = dict(trainer.callback_metrics)
+            val_acc = float(self.validated["val/acc"])
+            self.star = "*" if val_acc > self.best else " "
+            self.best = max(self.best, val_acc)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
         line = (
             f"epoch {trainer.current_epoch + 1:2d}/{trainer.max_epochs}"
             f"   train loss {metrics['train/loss']:.4f}  acc {percent(metrics['train/acc'])}"
         )
-        if "val/acc" in metrics:  # absent with --trainer.limit_val_batches 0
-            star = "*" if metrics["val/acc"] > self.best else " "
-            self.best = max(self.best, float(metrics["val/acc"]))
-            val_loss, val_acc = metrics["val/loss"], metrics["val/acc"]
-            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {star}"
+        if self.validated:  # not the figures of an earlier epoch, which the trainer keeps
+            val_loss, val_acc = self.validated["val/loss"], self.validated["val/acc"]
+            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {self.star}"
+            self.validated = {}
         pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
 
     def on_exception(
@@ -134,14 +141,14 @@ class Summary(NamedTuple):
         module: Any = trainer.lightning_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         unseen = data.val_size or trainer.limit_val_batches == 0
-        logger = trainer.logger
+        boards = [x.root_dir for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
         return cls(
             device=describe_device(trainer),
             parameters=module.network.parameter_count,
             epochs=trainer.current_epoch,
             validated=images_in(data.val_set, trainer.num_val_batches, trainer),
             looks="measured once" if unseen else "also seen after every epoch",
-            curves=logger.root_dir if isinstance(logger, TensorBoardLogger) else None,
+            curves=boards[0] if boards else None,
             **figures,
         )
 
@@ -154,6 +161,8 @@ class Summary(NamedTuple):
             target = "none set"
         elif self.reached_epoch is not None:
             target = f"{percent(self.target)} reached in epoch {self.reached_epoch}"
+        elif not self.validated:
+            target = f"{percent(self.target)} of a validation, of which there was none"
         else:
             epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
             target = f"{percent(self.target)} not reached in {epochs}"
@@ -190,10 +199,10 @@ def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
     center = (accuracy + z2 / (2 * number)) / (1 + z2 / number)
     spread = math.sqrt(accuracy * (1 - accuracy) / number + z2 / (4 * number**2))
     half = 1.96 * spread / (1 + z2 / number)
-    return center - half, center + half
+    return max(0.0, center - half), min(1.0, center + half)
 
 
-def relative(path: str) -> str:
+def relative(path: str | Path) -> str:
     """The path from the working directory where it lies below it."""
     try:
         return str(Path(path).resolve().relative_to(Path.cwd()))

@@ -64,7 +64,7 @@ class MNISTDataModule(LightningDataModule):
             raise SettingError(f"--data.val_size must be from 0 to 50000, not {val_size}")
         if num_workers < 0:
             raise SettingError(f"--data.num_workers must be at least 0, not {num_workers}")
-        self.data_dir = Path(data_dir)
+        self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.val_size = val_size
         self.num_workers = num_workers

@@ -169,8 +169,8 @@ class DigitCLI(LightningCLI):
             raise
         except OSError as error:
             unnamed = error.errno is not None and error.filename is None
-            if unnamed and isinstance(self.trainer.logger, TensorBoardLogger):
-                error.filename = self.trainer.logger.log_dir  # its writer does not say
+            if unnamed and self.folder.path:
+                error.filename = str(self.folder.path)  # TensorBoard's writer does not say
             raise
         except Exception as error:
             if not isinstance(error, SettingError) and self.checkpoints.restoring:
@@ -229,7 +229,7 @@ class DigitCLI(LightningCLI):
         )
         if trainer.is_global_zero:
             print(fit.text(trainer, test["test/acc"]))
-        if isinstance(trainer.logger, TensorBoardLogger):
+        if trainer.loggers:
             figures = {
                 "epochs": fit.epochs,
                 "seconds": fit.seconds,
@@ -238,17 +238,21 @@ class DigitCLI(LightningCLI):
                 "test_acc": test["test/acc"],
             }
             config = self.config["fit"].as_dict()
-            trainer.logger.log_hyperparams(
-                {key: config[key] for key in ("seed_everything", "model", "data", "stop")},
-                {f"final/{name}": value for name, value in figures.items() if value is not None},
-            )
-            trainer.logger.finalize("success")  # writes it out: the test has closed the file
+            settings = {key: config[key] for key in ("seed_everything", "model", "data", "stop")}
+            final = {f"final/{name}": value for name, value in figures.items() if value is not None}
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.log_hyperparams(settings, final)
+                else:
+                    logger.log_hyperparams(settings)
+                    logger.log_metrics(final, trainer.global_step)
+                logger.finalize("success")  # writes it out: the test has closed the file
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
             print(self.pictures.test_table())
-            if isinstance(self.trainer.logger, TensorBoardLogger):
-                print(f"pictures in {relative(self.trainer.logger.log_dir)}")
+            if self.pictures.folder:
+                print(f"pictures in {relative(self.pictures.folder)}")
 
     def predict(self, **kwargs: Any) -> None:
         """Writes the predicted digit of each test image, one a line, to the run's log folder."""
@@ -256,7 +260,7 @@ class DigitCLI(LightningCLI):
             raise SettingError("predict runs in one process: use --trainer.devices 1")
         batches: Any = self.trainer.predict(**kwargs)
         digits = torch.cat(batches).tolist()
-        path = Path(self.trainer.log_dir or ".") / "predictions.txt"
+        path = (self.folder.path or Path(self.trainer.default_root_dir)) / "predictions.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:
             partial.write_text("".join(f"{digit}\n" for digit in digits))

@@ -58,7 +58,7 @@ def test_test_table_counts_each_digit() -> None:
     labels = torch.arange(10).repeat(10)
     logits = 20 * torch.nn.functional.one_hot(labels, 10).float()
     logits[3] = logits[4]  # a 3 taken for a 4
-    trainer: Any = SimpleNamespace(logger=None)
+    trainer: Any = SimpleNamespace(loggers=[])
     pictures.on_test_epoch_start(trainer, ON_CPU)
     batch = torch.rand(100, 1, 28, 28), labels
     pictures.on_test_batch_end(trainer, ON_CPU, logits, batch, 0)
