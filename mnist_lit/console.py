@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lit.device import describe_device
 
@@ -22,7 +22,7 @@ class Header(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network: Any = pl_module.network
         pl_module.print(
-            f"{type(network).__name__}, {network.parameter_count:,} parameters,"
+            f"{type(network).__name__}, {parameters(network):,} parameters,"
             f" on {describe_device(trainer)}",
         )
 
@@ -144,7 +144,7 @@ class Summary(NamedTuple):
         boards = [x.root_dir for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
         return cls(
             device=describe_device(trainer),
-            parameters=module.network.parameter_count,
+            parameters=parameters(module.network),
             epochs=trainer.current_epoch,
             validated=images_in(data.val_set, trainer.num_val_batches, trainer),
             looks="measured once" if unseen else "also seen after every epoch",
@@ -180,6 +180,11 @@ class Summary(NamedTuple):
             "curves": self.curves and f"tensorboard --logdir {relative(self.curves)}",
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers it learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def images_in(digits: Sized, batches: Sequence[int | float], trainer: Trainer) -> int:

@@ -204,7 +204,7 @@ class DigitCLI(LightningCLI):
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
         made = super().instantiate_trainer(callbacks=callbacks, **kwargs)
-        self.folder.claim(made, self.subcommand, config.ckpt_path)
+        self.folder.claim(made, str(self.subcommand), config.ckpt_path)
         return made
 
     def before_fit(self) -> None:

@@ -235,7 +235,6 @@ def test_the_summary_is_of_the_fit_not_of_the_checkpoint_that_is_tested(
     assert "best val    99.00 % of 320\n" in printed
     assert "checkpoints/best-0.9900.ckpt\n" in printed
 
-
     stars = re.findall(r"^epoch .* val loss \S+  acc (\S+) % (\*?)", printed, re.MULTILINE)
     assert stars == [("50.00", "*"), ("99.00", "*"), ("90.00", "")]
     events = EventAccumulator("lightning_logs/version_0", {"images": 0}).Reload()
@@ -273,7 +272,9 @@ def test_a_checkpoint_goes_on_elsewhere(
 ) -> None:
     version = Path("lightning_logs") / "version_0"
     (tmp_path / version / "checkpoints").mkdir(parents=True)
-    shutil.copy(fitted[0] / version / "checkpoints" / "last.ckpt", tmp_path / version / "checkpoints")
+    shutil.copy(
+        fitted[0] / version / "checkpoints" / "last.ckpt", tmp_path / version / "checkpoints"
+    )
     flags = ["--data.data_dir", data_dir, "--ckpt_path", version / "checkpoints" / "last.ckpt"]
     done = run(tmp_path, *DEBUG, *flags)
     assert done.returncode == 0, done.stderr
