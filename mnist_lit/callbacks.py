@@ -42,7 +42,7 @@ class StopAtAccuracy(Callback):
             trainer.should_stop = True  # resumed from the checkpoint of the epoch that reached it
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self.accuracy is None:
+        if trainer.sanity_checking or self.accuracy is None or trainer.barebones:
             return
         val_acc = trainer.callback_metrics["val/acc"]
         if self.newest == trainer.current_epoch:

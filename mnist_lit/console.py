@@ -1,7 +1,9 @@
 """What a run prints: its header, the bar, a line for each epoch, the summary."""
 
+import logging
 import math
 import time
+import warnings
 from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from mnist_lit.device import describe_device
 
@@ -35,17 +38,45 @@ class Progress(TQDMProgressBar):
         super().__init__(refresh_rate=20, leave=False)
         self.loss = torch.tensor(math.nan)
 
+    def print(self, *args: Any, **_: Any) -> None:
+        """Also where there is no bar, for which Lightning prints nothing."""
+        tqdm.write(" ".join(map(str, args)))
+
+    def init_train_tqdm(self) -> Any:
+        return self._cleared(super().init_train_tqdm())
+
+    def init_test_tqdm(self) -> Any:
+        return self._cleared(super().init_test_tqdm())
+
+    def init_predict_tqdm(self) -> Any:
+        return self._cleared(super().init_predict_tqdm())
+
     def init_validation_tqdm(self) -> Any:
         bar = super().init_validation_tqdm()
         if self.trainer.state.fn == "fit":
             bar.disable = True  # two seconds: no bar of its own
+        return self._cleared(bar)
+
+    @staticmethod
+    def _cleared(bar: Any) -> Any:
+        bar.leave = False  # once it is full
         return bar
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.started, self.first_step = time.perf_counter(), trainer.global_step
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         # From the metric's own counts: compute() would wait for the other processes under DDP.
         metric: Any = pl_module.train_acc
         correct, wrong = metric.tp.sum(), metric.fn.sum()
-        return {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
+        shown = {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
+        done = trainer.global_step - self.first_step
+        if done > 0:
+            steps = trainer.estimated_stepping_batches - trainer.global_step
+            seconds = (time.perf_counter() - self.started) / done * steps
+            shown["whole fit"] = f"{tqdm.format_interval(seconds)} left"
+        return shown
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -180,6 +211,43 @@ class Summary(NamedTuple):
             "curves": self.curves and f"tensorboard --logdir {relative(self.curves)}",
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+    def log(self, trainer: Trainer, settings: dict[str, Any], test_acc: float) -> None:
+        """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
+        figures = {
+            "test_acc": test_acc,
+            "best_val_acc": self.best_val_acc,
+            "target_epoch": self.reached_epoch,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+        }
+        final = {f"final/{name}": value for name, value in figures.items() if value is not None}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(settings, final)
+            else:
+                logger.log_hyperparams(settings)
+                logger.log_metrics(final, trainer.global_step)
+            logger.finalize("success")  # writes it out: the test has closed the file
+
+
+def quiet() -> None:
+    """Of Lightning's words those that someone asked for, and warnings in a line."""
+    # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("callbacks", "profilers"):  # what was asked for with a flag
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    for unhelpful in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
+        "The number of training batches",  # smaller than the interval of step logs: a short epoch
+        "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
+        "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
+        r"You are trying to `self.log\(\)` but it is disabled",  # by --trainer.barebones
+    ):
+        warnings.filterwarnings("ignore", message=unhelpful)
 
 
 def parameters(network: nn.Module) -> int:

@@ -122,8 +122,9 @@ class DigitClassifier(LightningModule):
                 f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with"
             )
         top = [group["max_lr"] for group in schedule.optimizer.param_groups]
-        if schedule.total_steps != steps or top != self._top_rates():
-            # A callback has changed the number of steps, or found a rate, since it was made.
+        made_for = [schedule.total_steps, schedule.last_epoch, *top]
+        if made_for != [steps, self.global_step, *self._top_rates()]:
+            # A callback has tried some steps, changed their number or found a rate since.
             self.trainer.strategy.setup_optimizers(self.trainer)
 
     def _top_rates(self) -> list[float]:

@@ -72,7 +72,7 @@ class Pictures(Callback):
         predicted = outputs.argmax(dim=1)
         for i in (predicted != labels).nonzero().flatten().tolist():
             if len(self.errors) < self.SHOWN:
-                self.errors.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
+                self.errors.append((images[i, 0].float().cpu(), int(labels[i]), int(predicted[i])))
 
     def on_test_batch_end(
         self,

@@ -5,17 +5,19 @@ best checkpoint.
 """
 
 import io
-import logging
+import os
 import re
 import signal
 import sys
 import textwrap
 import threading
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -35,7 +37,7 @@ from mnist_lit.checkpoints import (
     find_recipe,
     saved_settings,
 )
-from mnist_lit.console import EpochLines, Header, Progress, Summary, relative
+from mnist_lit.console import EpochLines, Header, Progress, Summary, quiet, relative
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.errors import SettingError
@@ -44,6 +46,8 @@ from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
 from mnist_lit.runs import RunFolder, log_root
 from mnist_lit.weights import OLD_SETTINGS
+
+LIGHTNING = Path(lightning.__file__).parent
 
 
 class Parser(LightningArgumentParser):
@@ -147,6 +151,10 @@ class DigitCLI(LightningCLI):
         for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
             if trainer[name] == 0:
                 raise SettingError(f"--trainer.{name} must be above 0")
+        if re.search("spawn|notebook|fork", str(trainer.strategy)):
+            raise SettingError(
+                f"--trainer.strategy {trainer.strategy}: what its processes find is lost: use ddp"
+            )
         if trainer.accumulate_grad_batches < 1:
             raise SettingError("--trainer.accumulate_grad_batches must be at least 1")
         if trainer.precision is None:
@@ -168,15 +176,19 @@ class DigitCLI(LightningCLI):
                 raise SystemExit(128 + number) from None
             raise
         except OSError as error:
-            unnamed = error.errno is not None and error.filename is None
+            broken_pipe = isinstance(error, BrokenPipeError)  # standard output is read no more
+            unnamed = error.errno is not None and error.filename is None and not broken_pipe
             if unnamed and self.folder.path:
                 error.filename = str(self.folder.path)  # TensorBoard's writer does not say
             raise
         except Exception as error:
-            if not isinstance(error, SettingError) and self.checkpoints.restoring:
-                path = self.config_init[subcommand]["ckpt_path"]
+            path = self.config_init[subcommand]["ckpt_path"]
+            if not isinstance(error, SettingError) and self.checkpoints.restoring and path:
                 reason = f"{type(error).__name__}: {error}"
                 raise SettingError(f"--ckpt_path {path} cannot be restored: {reason}") from error
+            *_, raised = traceback.extract_tb(error.__traceback__)
+            if LIGHTNING in Path(raised.filename).parents and (raised.line or "")[:5] == "raise":
+                raise SettingError(str(error)) from error  # it refuses a flag, or two together
             raise  # not about a flag or file: whoever mends it needs the traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -184,11 +196,14 @@ class DigitCLI(LightningCLI):
         logs = log_root(config.trainer)
         parser = self._parser(self.subcommand)
         self.folder = RunFolder(logs, lambda: parser.dump(config, skip_unset=False))
+        self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
+        self.best, self.last = best_and_last()
+        if trainer["barebones"]:  # Lightning's way to time the steps alone
+            return super().instantiate_trainer(callbacks=[EpochSeed()], **kwargs)
         if trainer["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 logs.parent, name=logs.name, default_hp_metric=False
             )
-        self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
         ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
         callbacks = [*(trainer["callbacks"] or []), Restored(self.checkpoints), self.folder, *ours]
         if kwargs.get("logger", trainer["logger"]):
@@ -197,7 +212,6 @@ class DigitCLI(LightningCLI):
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
-        self.best, self.last = best_and_last()
         if trainer["enable_checkpointing"] is not False:
             callbacks += [self.best, self.last]
         kwargs["plugins"] = trainer["plugins"] or [self.checkpoints]
@@ -212,7 +226,10 @@ class DigitCLI(LightningCLI):
 
     def after_fit(self) -> None:
         trainer = self.trainer
-        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
+        seconds = time.perf_counter() - self.started
+        if trainer.barebones:
+            print(f"{trainer.global_step:,} steps in {seconds:.1f} s, with their validation")
+        if trainer.barebones or self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
         score, stop = self.best.best_model_score, self.config_init["fit"]["stop"]
         fit = Summary.of(
@@ -220,7 +237,7 @@ class DigitCLI(LightningCLI):
             target=stop.accuracy,
             reached_epoch=stop.reached_epoch,
             best_val_acc=None if score is None else float(score),
-            seconds=time.perf_counter() - self.started,
+            seconds=seconds,
             # Of the best epoch, or of the last if none was validated.
             checkpoint=self.best.best_model_path or self.last.best_model_path or None,
         )
@@ -229,27 +246,12 @@ class DigitCLI(LightningCLI):
         )
         if trainer.is_global_zero:
             print(fit.text(trainer, test["test/acc"]))
-        if trainer.loggers:
-            figures = {
-                "epochs": fit.epochs,
-                "seconds": fit.seconds,
-                "target_epoch": fit.reached_epoch,
-                "best_val_acc": fit.best_val_acc,
-                "test_acc": test["test/acc"],
-            }
-            config = self.config["fit"].as_dict()
-            settings = {key: config[key] for key in ("seed_everything", "model", "data", "stop")}
-            final = {f"final/{name}": value for name, value in figures.items() if value is not None}
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.log_hyperparams(settings, final)
-                else:
-                    logger.log_hyperparams(settings)
-                    logger.log_metrics(final, trainer.global_step)
-                logger.finalize("success")  # writes it out: the test has closed the file
+        config = self.config["fit"].as_dict()
+        settings = {name: config[name] for name in ("seed_everything", "model", "data", "stop")}
+        fit.log(trainer, settings, test["test/acc"])
 
     def after_test(self) -> None:
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and not self.trainer.barebones:
             print(self.pictures.test_table())
             if self.pictures.folder:
                 print(f"pictures in {relative(self.pictures.folder)}")
@@ -273,18 +275,7 @@ def main(args: list[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 for a wrong flag, file or folder, 1 for another failure.
     """
-    # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    for unhelpful in (
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
-        "The number of training batches",  # smaller than the interval of step logs: a short epoch
-        "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
-        "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
-        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
-    ):
-        warnings.filterwarnings("ignore", message=unhelpful)
+    quiet()
     threading.excepthook = report_thread
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # each epoch at once, through a pipe, too
@@ -303,6 +294,9 @@ def main(args: list[str] | None = None) -> None:
         )
     except (SettingError, MisconfigurationException) as error:
         fail(error, status=2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest goes nowhere
+        fail(OSError("standard output was closed"), status=128 + signal.SIGPIPE)
     except OSError as error:
         fail(error, status=1)
     except KeyboardInterrupt:  # outside of the Trainer, which handles its own

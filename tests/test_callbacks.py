@@ -17,6 +17,7 @@ class ScriptedTrainer:
     def __init__(self) -> None:
         self.sanity_checking = False
         self.should_stop = False
+        self.barebones = False
         self.current_epoch = 0
         self.callback_metrics: dict[str, torch.Tensor] = {}
 

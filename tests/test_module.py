@@ -216,7 +216,7 @@ def test_a_subclass_has_an_optimizer_of_its_own(
 def test_a_failing_loss_is_named_without_a_schedule(digits: Digits) -> None:
     module = Plain(narrow=2, wide=2)
     torch.nn.init.constant_(module.network.get_parameter("output.conv.weight"), math.nan)
-    with pytest.raises(ValueError, match="the loss is nan at step 0, at a learning rate of 0.1"):
+    with pytest.raises(ValueError, match=r"the loss is nan at step 0, at a learning rate of 0\.1"):
         trainer(max_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1).fit(
             module, loader(digits, 40, 8), loader(digits, 4, 4)
         )

@@ -21,7 +21,7 @@ CSV = "lightning.pytorch.loggers.CSVLogger"
 
 def small(data_dir: Path) -> list[object]:
     """An epoch of three steps."""
-    limits = {"train": 3, "val": 1, "test": 1}
+    limits = {"train": 3, "val": 2, "test": 2}
     flags = [f"--trainer.limit_{part}_batches={number}" for part, number in limits.items()]
     return [*flags, "--trainer.max_epochs", 1, "--data.data_dir", data_dir]
 
@@ -175,9 +175,7 @@ def test_without_tensorboard_each_fit_has_its_folder_too(
     assert not (tmp_path / logs / "version_2").exists()
 
 
-def test_a_home_folder_is_found(
-    run: Run, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_folder_is_found(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     (tmp_path / "home" / "data").symlink_to(data_dir)
