@@ -18,6 +18,12 @@ from tqdm import tqdm
 
 from mnist_lit.device import describe_device
 
+# TensorBoard's HPARAMS tab opens with the first five columns.
+FIRST_COLUMNS = (
+    *(("model", name) for name in ("network", "optimizer", "max_lr")),
+    *(("data", "batch_size"), ("trainer", "max_epochs")),
+)
+
 
 class Header(Callback):
     """Says what is trained and on what, once the processes have shared out the threads."""
@@ -222,6 +228,8 @@ class Summary(NamedTuple):
             "seconds": self.seconds,
         }
         final = {f"final/{name}": value for name, value in figures.items() if value is not None}
+        first = {f"{part}/{name}": settings[part].pop(name) for part, name in FIRST_COLUMNS}
+        settings = first | settings
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(settings, final)
@@ -245,7 +253,7 @@ def quiet() -> None:
         "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
         "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
         r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
-        r"You are trying to `self.log\(\)` but it is disabled",  # by --trainer.barebones
+        r"You are trying to `self.log\(\)` but `Trainer\(barebones=True",  # by --trainer.barebones
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
 

@@ -52,6 +52,12 @@ class Pictures(Callback):
                 grid = make_grid(batch[0][:64].float().cpu(), nrow=16)
                 board.add_image("augmented training digits", grid, 0)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            log(trainer, {"train/loss_step": float(outputs["loss"])})
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.reset(pl_module.device)
 
@@ -94,8 +100,9 @@ class Pictures(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         val_acc = float(trainer.callback_metrics["val/acc"])
+        confusion = self.counts.compute().cpu()
+        log(trainer, of_each_digit("val", confusion))
         if val_acc > self.best["acc"]:
-            confusion = self.counts.compute().cpu()
             self.best = {"acc": val_acc, "confusion": confusion, "errors": self.errors}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,6 +117,7 @@ class Pictures(Callback):
         self.confusion = self.counts.compute().cpu()  # (10, 10) [true digit, predicted digit]
         self.calibration_error = float(self.calibration.compute())
         confidence, correct = self.confidence.compute().cpu(), self.correct.compute().cpu()
+        log(trainer, of_each_digit("test", self.confusion))
         loggers = [x for x in trainer.loggers if isinstance(x, TensorBoardLogger | CSVLogger)]
         if not (loggers and trainer.is_global_zero):
             return
@@ -156,6 +164,19 @@ class Pictures(Callback):
 def boards(trainer: Trainer) -> list[Any]:
     """Where TensorBoard's loggers draw; of the other processes, nowhere."""
     return [x.experiment for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
+
+
+def log(trainer: Trainer, figures: dict[str, float]) -> None:
+    """To every logger, at this step; by the first process alone."""
+    for logger in trainer.loggers:
+        logger.log_metrics(figures, trainer.global_step)
+
+
+def of_each_digit(stage: str, confusion: Tensor) -> dict[str, float]:
+    """(10, 10) counts [true, predicted] -> the accuracy of each digit that is there."""
+    images = confusion.sum(dim=1)
+    accuracy = confusion.diagonal() / images
+    return {f"{stage}-digits/{i}": float(accuracy[i]) for i in range(10) if images[i]}
 
 
 def draw_confusion(confusion: Tensor) -> Figure:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from jsonargparse import Namespace
@@ -87,6 +88,9 @@ class RunFolder(Callback):
             with written_whole(self.path / "config.yaml") as partial:
                 partial.write_text(self.config(), "utf-8")
             self.made.insert(0, self.path / "config.yaml")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):  # which takes the indented for code
+                    logger.experiment.add_text("config", indent(self.config(), "    "))
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.begun = True

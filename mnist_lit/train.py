@@ -164,7 +164,10 @@ class DigitCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError) as error:  # of ours and of the Trainer
-            raise SettingError(str(error)) from error
+            cause = re.search(
+                r"given class_path '(.*?)':\s*(.*?)\s*(- Expected|Given value|$)", str(error), re.S
+            )
+            raise SettingError(": ".join(cause.groups()[:2]) if cause else str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -247,7 +250,8 @@ class DigitCLI(LightningCLI):
         if trainer.is_global_zero:
             print(fit.text(trainer, test["test/acc"]))
         config = self.config["fit"].as_dict()
-        settings = {name: config[name] for name in ("seed_everything", "model", "data", "stop")}
+        settings = {name: config[name] for name in ("model", "data", "stop", "seed_everything")}
+        settings["trainer"] = {"max_epochs": config["trainer"]["max_epochs"]}
         fit.log(trainer, settings, test["test/acc"])
 
     def after_test(self) -> None:

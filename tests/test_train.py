@@ -16,6 +16,8 @@ import torch
 import yaml
 from conftest import Run, Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.module import exact_accuracy
@@ -136,6 +138,31 @@ def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, st
     hparams = [e for f in version.glob("events*") for e in [f.read_bytes()] if b"hparams" in e]
     assert any(b"model/max_lr" in content for content in hparams)
     assert {"final/best_val_acc", "final/test_acc"} <= set(tags["scalars"])
+    steps = [event.step for event in events.Scalars("train/loss_step")]
+    assert steps == list(range(5, 41, 5))  # log_every_n_steps of the debug config
+    for stage in ("val", "test"):
+        digits = [events.Scalars(f"{stage}-digits/{digit}")[-1].value for digit in range(10)]
+        assert 0 <= min(digits) < max(digits) <= 1
+    [text] = events.Tensors("config/text_summary")
+    assert "max_lr: 0.01" in text.tensor_proto.string_val[0].decode()
+    assert yaml.safe_load((version / "hparams.yaml").read_text())["max_lr"] == 0.01
+    columns, figures = hparams_columns(version)
+    assert columns[:3] == ["model/network", "model/optimizer", "model/max_lr"]
+    assert columns[3:5] == ["data/batch_size", "trainer/max_epochs"]
+    assert figures[:2] == ["final/test_acc", "final/best_val_acc"]
+
+
+def hparams_columns(version: Path) -> tuple[list[str], list[str]]:
+    """The settings and the figures of TensorBoard's HPARAMS tab, in their order."""
+    for path in version.glob("events*"):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag == "_hparams_/experiment":
+                    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+                    experiment = content.experiment
+                    infos = experiment.metric_infos
+                    return [h.name for h in experiment.hparam_infos], [i.name.tag for i in infos]
+    raise AssertionError("no HPARAMS")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
