@@ -20,8 +20,9 @@ class StopAtAccuracy(Callback):
     Args:
         accuracy: Validation accuracy, as a fraction, at which to stop; exactly this value is
             enough. null trains to the end.
-        epochs: The accuracy is the mean of so many epochs, the newest of them, or of as many as
-            there are yet: a fit that has only just crossed a line has nothing to spare.
+        epochs: The accuracy is the mean of so many epochs, the newest of those that were validated,
+            or of as many as there are yet: a fit that has only just crossed a line has nothing to
+            spare. Of several validations in an epoch the last one counts.
     """
 
     def __init__(self, accuracy: float | None = 0.994, epochs: int = 1) -> None:
@@ -33,6 +34,7 @@ class StopAtAccuracy(Callback):
             raise SettingError(f"--stop.epochs must be at least 1, not {epochs}")
         self.accuracy = accuracy
         self.recent = deque[float](maxlen=epochs)
+        self.newest: int | None = None  # the epoch of the last of them
         self.reached_epoch: int | None = None  # counted from 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,9 +42,12 @@ class StopAtAccuracy(Callback):
             trainer.should_stop = True  # resumed from the checkpoint of the epoch that reached it
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self.accuracy is None:
+        if trainer.sanity_checking or self.accuracy is None or trainer.barebones:
             return
         val_acc = trainer.callback_metrics["val/acc"]
+        if self.newest == trainer.current_epoch:
+            self.recent.pop()
+        self.newest = trainer.current_epoch
         self.recent.append(float(val_acc))
         # Compared in the metric's own float32, in which 0.994 and 9940 / 10000 are the same number.
         mean, target = (

@@ -1,4 +1,4 @@
-"""A run's folder: its checkpoints, which are kept, written whole and found again, and its config.
+"""Which checkpoints are kept, how they are written whole and found again, with their settings.
 
 The recipes that come with the package are found here, too.
 """
@@ -6,16 +6,13 @@ The recipes that come with the package are found here, too.
 import io
 import math
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_lit.errors import SettingError, explain
@@ -28,7 +25,7 @@ RECIPES = (PACKAGE / "configs", PACKAGE.parent / "configs")  # of the wheel; of 
 
 
 class OwnCheckpoints(ModelCheckpoint):
-    """Resumed from a checkpoint, it forgets the files named there that are not in its own folder.
+    """Resumed from a checkpoint, it forgets the files named there that its own folder lacks.
 
     It would remove the former best one, and a checkpoint is not trusted to say what to remove.
     """
@@ -43,7 +40,7 @@ class OwnCheckpoints(ModelCheckpoint):
 
     def _owns(self, path: Any) -> bool:
         path, folder = Path(path).resolve(), Path(self.dirpath or "").resolve()
-        return path.parent == folder and path.suffix == ".ckpt" and not path.is_dir()
+        return path.parent == folder and path.suffix == ".ckpt" and path.is_file()
 
 
 def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
@@ -55,7 +52,7 @@ def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
         auto_insert_metric_name=False,
         # A fit killed between the writing of the two files writes this one again when resumed.
         enable_version_counter=False,
-        save_on_train_epoch_end=True,
+        # Saved when an epoch ends, or after each validation where they are not the same.
     )
     # Not `save_last=True` above: it skips the epochs that are not the best.
     last = OwnCheckpoints(
@@ -137,23 +134,30 @@ class Restored(Callback):
 
 
 def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
-    """A path as it is; `last` or `best` as that file of the newest fit under `logs`.
+    """A path as it is; `last` or `best` as that file of the newest fit under `logs` that saved one.
 
-    None if that fit was broken off before its first epoch ended.
+    None if each fit there was broken off before its first epoch ended.
 
     Raises:
-        SettingError: There is no such file, or no fit.
+        SettingError: There is no such file, or no fit, or the newest validated nothing.
     """
     if ckpt_path not in ("last", "best"):
         if not Path(ckpt_path).is_file():
             raise SettingError(f"--ckpt_path {ckpt_path}: no such file")
         return ckpt_path
-    newest = _newest_fit(logs)
-    if newest is None:
-        raise SettingError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
-    [*found] = (newest / "checkpoints").glob(f"{ckpt_path}*.ckpt")
+    saved = [*logs.glob("*/checkpoints/last.ckpt")]
+    if ckpt_path == "best":
+        saved += logs.glob("*/checkpoints/best*.ckpt")
+    if not saved:
+        if _newest(logs.glob("*/config.yaml")) is None:
+            raise SettingError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
+        return None
+    folder = max(saved, key=_written).parent
+    [*found] = folder.glob(f"{ckpt_path}*.ckpt")
+    if not found:
+        raise SettingError(f"--ckpt_path best: {folder.parent} validated nothing: use last")
     # Two best ones: killed between writing the better and removing the other.
-    return str(max(found)) if found else None
+    return str(max(found))
 
 
 def find_recipe(name: str) -> str:
@@ -175,36 +179,22 @@ def find_recipe(name: str) -> str:
 
 def find_config(ckpt_path: str, logs: Path) -> Path | None:
     """The config.yaml of the fit under `logs` that such a checkpoint belongs to."""
-    newest = ckpt_path in ("last", "best")
-    version = _newest_fit(logs) if newest else Path(ckpt_path).resolve().parent.parent
-    if version is None or version.resolve().parent != logs.resolve():
+    found = find_checkpoint(ckpt_path, logs) if ckpt_path in ("last", "best") else ckpt_path
+    if found is None:
+        return _newest(logs.glob("*/config.yaml"))
+    version = Path(found).resolve().parent.parent
+    if version.parent != logs.resolve():
         return None  # the settings of a file from elsewhere are not taken over
     config = version / "config.yaml"
     return config if config.exists() else None
 
 
-def _newest_fit(logs: Path) -> Path | None:
-    """The folder of the fit that has begun, or saved a checkpoint, last."""
-
-    def written(config: Path) -> float:
-        last = config.parent / "checkpoints" / "last.ckpt"
-        return (last if last.exists() else config).stat().st_mtime
-
-    configs = logs.glob("version_*/config.yaml")  # which a test or validation does not write
-    newest = max(configs, key=written, default=None)
-    return newest.parent if newest else None
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
-def resumed_version(ckpt_path: str | None, logs: Path) -> int | None:
-    """N if this is last.ckpt of version_N under `logs`, whose folder the fit then goes on with.
-
-    Any other checkpoint starts a new folder, so that nothing which came after it is overwritten.
-    """
-    path = Path(ckpt_path or "").resolve()
-    version = re.fullmatch(r"version_(\d+)", path.parent.parent.name)
-    if version and path == logs.resolve() / version[0] / "checkpoints" / "last.ckpt":
-        return int(version[1])
-    return None
+def _newest(paths: Iterable[Path]) -> Path | None:
+    return max(paths, key=_written, default=None)
 
 
 def saved_settings(path: str) -> dict[str, Any]:
@@ -235,22 +225,3 @@ def saved_settings(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SettingError(f"--ckpt_path {path}: {explain(error)}") from error
     return settings
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml beside the curves of a new fit; a resumed fit keeps the one it has."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        log_dir = trainer.log_dir  # every process must ask for it
-        if stage != "fit" or not (trainer.logger and log_dir and trainer.is_global_zero):
-            return
-        path = Path(log_dir) / self.config_filename
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as partial:
-                self.parser.save(self.config, partial, skip_unset=False, multifile=False)
-
-
-def log_root(trainer_config: Namespace) -> Path:
-    """The folder that holds version_0, version_1, ..."""
-    return Path(trainer_config["default_root_dir"] or ".") / "lightning_logs"

@@ -1,7 +1,9 @@
 """What a run prints: its header, the bar, a line for each epoch, the summary."""
 
+import logging
 import math
 import time
+import warnings
 from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +13,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from mnist_lit.device import describe_device
+
+# TensorBoard's HPARAMS tab opens with the first five columns.
+FIRST_COLUMNS = (
+    *(("model", name) for name in ("network", "optimizer", "max_lr")),
+    *(("data", "batch_size"), ("trainer", "max_epochs")),
+)
 
 
 class Header(Callback):
@@ -22,7 +31,7 @@ class Header(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network: Any = pl_module.network
         pl_module.print(
-            f"{type(network).__name__}, {network.parameter_count:,} parameters,"
+            f"{type(network).__name__}, {parameters(network):,} parameters,"
             f" on {describe_device(trainer)}",
         )
 
@@ -35,17 +44,45 @@ class Progress(TQDMProgressBar):
         super().__init__(refresh_rate=20, leave=False)
         self.loss = torch.tensor(math.nan)
 
+    def print(self, *args: Any, **_: Any) -> None:
+        """Also where there is no bar, for which Lightning prints nothing."""
+        tqdm.write(" ".join(map(str, args)))
+
+    def init_train_tqdm(self) -> Any:
+        return self._cleared(super().init_train_tqdm())
+
+    def init_test_tqdm(self) -> Any:
+        return self._cleared(super().init_test_tqdm())
+
+    def init_predict_tqdm(self) -> Any:
+        return self._cleared(super().init_predict_tqdm())
+
     def init_validation_tqdm(self) -> Any:
         bar = super().init_validation_tqdm()
         if self.trainer.state.fn == "fit":
             bar.disable = True  # two seconds: no bar of its own
+        return self._cleared(bar)
+
+    @staticmethod
+    def _cleared(bar: Any) -> Any:
+        bar.leave = False  # once it is full
         return bar
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.started, self.first_step = time.perf_counter(), trainer.global_step
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         # From the metric's own counts: compute() would wait for the other processes under DDP.
         metric: Any = pl_module.train_acc
         correct, wrong = metric.tp.sum(), metric.fn.sum()
-        return {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
+        shown = {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
+        done = trainer.global_step - self.first_step
+        if done > 0:
+            steps = trainer.estimated_stepping_batches - trainer.global_step
+            seconds = (time.perf_counter() - self.started) / done * steps
+            shown["whole fit"] = f"{tqdm.format_interval(seconds)} left"
+        return shown
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -71,7 +108,8 @@ class EpochLines(Callback):
     """Prints a line for every epoch, with a star where `val/acc` is the best so far."""
 
     def __init__(self) -> None:
-        self.best = 0.0
+        self.best = -1.0
+        self.validated: dict[str, Tensor] = {}  # since the last line
         self.started = 0.0
 
     def on_train_batch_start(
@@ -80,17 +118,23 @@ class EpochLines(Callback):
         if batch_idx == 0:
             self.started = time.perf_counter()
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.validated = dict(trainer.callback_metrics)
+            val_acc = float(self.validated["val/acc"])
+            self.star = "*" if val_acc > self.best else " "
+            self.best = max(self.best, val_acc)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
         line = (
             f"epoch {trainer.current_epoch + 1:2d}/{trainer.max_epochs}"
             f"   train loss {metrics['train/loss']:.4f}  acc {percent(metrics['train/acc'])}"
         )
-        if "val/acc" in metrics:  # absent with --trainer.limit_val_batches 0
-            star = "*" if metrics["val/acc"] > self.best else " "
-            self.best = max(self.best, float(metrics["val/acc"]))
-            val_loss, val_acc = metrics["val/loss"], metrics["val/acc"]
-            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {star}"
+        if self.validated:  # not the figures of an earlier epoch, which the trainer keeps
+            val_loss, val_acc = self.validated["val/loss"], self.validated["val/acc"]
+            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {self.star}"
+            self.validated = {}
         pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
 
     def on_exception(
@@ -134,14 +178,14 @@ class Summary(NamedTuple):
         module: Any = trainer.lightning_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         unseen = data.val_size or trainer.limit_val_batches == 0
-        logger = trainer.logger
+        boards = [x.root_dir for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
         return cls(
             device=describe_device(trainer),
-            parameters=module.network.parameter_count,
+            parameters=parameters(module.network),
             epochs=trainer.current_epoch,
             validated=images_in(data.val_set, trainer.num_val_batches, trainer),
             looks="measured once" if unseen else "also seen after every epoch",
-            curves=logger.root_dir if isinstance(logger, TensorBoardLogger) else None,
+            curves=boards[0] if boards else None,
             **figures,
         )
 
@@ -154,6 +198,8 @@ class Summary(NamedTuple):
             target = "none set"
         elif self.reached_epoch is not None:
             target = f"{percent(self.target)} reached in epoch {self.reached_epoch}"
+        elif not self.validated:
+            target = f"{percent(self.target)} of a validation, of which there was none"
         else:
             epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
             target = f"{percent(self.target)} not reached in {epochs}"
@@ -171,6 +217,50 @@ class Summary(NamedTuple):
             "curves": self.curves and f"tensorboard --logdir {relative(self.curves)}",
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
+
+    def log(self, trainer: Trainer, settings: dict[str, Any], test_acc: float) -> None:
+        """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
+        figures = {
+            "test_acc": test_acc,
+            "best_val_acc": self.best_val_acc,
+            "target_epoch": self.reached_epoch,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+        }
+        final = {f"final/{name}": value for name, value in figures.items() if value is not None}
+        first = {f"{part}/{name}": settings[part].pop(name) for part, name in FIRST_COLUMNS}
+        settings = first | settings
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(settings, final)
+            else:
+                logger.log_hyperparams(settings)
+                logger.log_metrics(final, trainer.global_step)
+            logger.finalize("success")  # writes it out: the test has closed the file
+
+
+def quiet() -> None:
+    """Of Lightning's words those that someone asked for, and warnings in a line."""
+    # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("callbacks", "profilers"):  # what was asked for with a flag
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    for unhelpful in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
+        "The number of training batches",  # smaller than the interval of step logs: a short epoch
+        "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
+        "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
+        r"You are trying to `self.log\(\)` but `Trainer\(barebones=True",  # by --trainer.barebones
+    ):
+        warnings.filterwarnings("ignore", message=unhelpful)
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers it learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def images_in(digits: Sized, batches: Sequence[int | float], trainer: Trainer) -> int:
@@ -190,10 +280,10 @@ def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
     center = (accuracy + z2 / (2 * number)) / (1 + z2 / number)
     spread = math.sqrt(accuracy * (1 - accuracy) / number + z2 / (4 * number**2))
     half = 1.96 * spread / (1 + z2 / number)
-    return center - half, center + half
+    return max(0.0, center - half), min(1.0, center + half)
 
 
-def relative(path: str) -> str:
+def relative(path: str | Path) -> str:
     """The path from the working directory where it lies below it."""
     try:
         return str(Path(path).resolve().relative_to(Path.cwd()))

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -46,7 +47,8 @@ class MNISTDataModule(LightningDataModule):
             --trainer.limit_val_batches 0 on nothing.
         num_workers: Processes that load batches. 0 loads in the main process, which is fastest:
             a batch is one indexing call.
-        augmentation: Strength of the random changes of an image in training.
+        augmentation: Strength of the random changes of an image in training; in Python also a
+            dictionary, or any function of a batch of images (B, 1, 28, 28) in [0, 1].
     """
 
     def __init__(
@@ -64,10 +66,17 @@ class MNISTDataModule(LightningDataModule):
             raise SettingError(f"--data.val_size must be from 0 to 50000, not {val_size}")
         if num_workers < 0:
             raise SettingError(f"--data.num_workers must be at least 0, not {num_workers}")
-        self.data_dir = Path(data_dir)
+        self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.val_size = val_size
         self.num_workers = num_workers
+        if isinstance(augmentation, Mapping):
+            try:
+                augmentation = Augmentation(**augmentation)
+            except TypeError as error:  # which names the key
+                raise SettingError(f"--data.augmentation: {error}") from error
+        if not callable(augmentation):
+            raise SettingError(f"--data.augmentation has settings, not {augmentation!r}")
         self.augmentation = augmentation
 
     def prepare_data(self) -> None:
@@ -128,6 +137,8 @@ class MNISTDataModule(LightningDataModule):
         images = images.float() / 255
         if self.trainer and self.trainer.training:
             images = self.augmentation(images)
+        if self.trainer:  # the loader's integers were none of its business
+            images = self.trainer.precision_plugin.convert_input(images)
         return images, labels
 
 

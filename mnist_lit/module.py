@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -17,12 +18,18 @@ from mnist_lit.errors import SettingError
 from mnist_lit.muon import Muon
 from mnist_lit.network import MAX_MARGIN, DigitNet, TinyNet
 
+if TYPE_CHECKING:
+    NetworkChoice = Literal["DigitNet", "TinyNet"] | nn.Module
+else:  # the command takes names alone: for a module it would import any class that is named
+    NetworkChoice = Literal["DigitNet", "TinyNet"]
+
 
 class DigitClassifier(LightningModule):
     """Trains a network; validates and tests the EMA (exponential moving average) of its weights.
 
     Args:
-        network: DigitNet, or TinyNet, which has a fifth of its parameters.
+        network: DigitNet, or TinyNet, which has a fifth of its parameters; in Python also a module
+            of your own, (B, 1, 28, 28) in [0, 1] -> (B, 10) logits.
         narrow: Channels of DigitNet's input block and 1x1 transitions, or of TinyNet's first two
             convolutions; its others have one to three more.
         wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.
@@ -47,7 +54,7 @@ class DigitClassifier(LightningModule):
 
     def __init__(
         self,
-        network: Literal["DigitNet", "TinyNet"] = "DigitNet",
+        network: NetworkChoice = "DigitNet",
         narrow: int = 18,
         wide: int = 32,
         dropout: float = 0.008,
@@ -64,7 +71,10 @@ class DigitClassifier(LightningModule):
         ema_decay: float = 0.998,
     ) -> None:
         super().__init__()
+        known = isinstance(network, nn.Module) or network in ("DigitNet", "TinyNet")
         for name, value, valid, expected in (
+            ("network", network, known, "DigitNet, TinyNet or a torch.nn.Module"),
+            ("optimizer", optimizer, optimizer in ("adam", "muon"), "adam or muon"),
             ("narrow", narrow, narrow >= 1, "at least 1"),
             ("wide", wide, wide >= 1, "at least 1"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
@@ -80,12 +90,15 @@ class DigitClassifier(LightningModule):
         ):
             if not valid:
                 raise SettingError(f"--model.{name} must be {expected}, not {value}")
-        self.save_hyperparameters(logger=False)  # train.py logs them with the final metrics
-        self.network = (
-            DigitNet(narrow, wide, dropout, margin, tta)
-            if network == "DigitNet"
-            else TinyNet(narrow, dropout, margin, tta)
-        )
+        own = isinstance(network, nn.Module)  # which a checkpoint does not hold, its weights alone
+        self.save_hyperparameters(ignore=["network"] if own else [])
+        self.network: nn.Module
+        if isinstance(network, nn.Module):
+            self.network = network
+        elif network == "DigitNet":
+            self.network = DigitNet(narrow, wide, dropout, margin, tta)
+        else:
+            self.network = TinyNet(narrow, dropout, margin, tta)
         self.ema = AveragedModel(
             self.network, multi_avg_fn=self._update_ema, use_buffers=True
         ).requires_grad_(False)
@@ -100,12 +113,24 @@ class DigitClassifier(LightningModule):
 
     def on_train_start(self) -> None:
         schedule: Any = self.lr_schedulers()
+        if not isinstance(schedule, OneCycleLR):
+            return  # a subclass's own, or a learning rate finder's
         steps = int(self.trainer.estimated_stepping_batches)
-        if schedule.total_steps != steps:  # it came with the checkpoint of a resumed fit
+        if self.trainer.ckpt_path and schedule.total_steps != steps:
             raise SettingError(
                 f"--ckpt_path holds a schedule of {schedule.total_steps} steps and this fit has"
                 f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with"
             )
+        top = [group["max_lr"] for group in schedule.optimizer.param_groups]
+        made_for = [schedule.total_steps, schedule.last_epoch, *top]
+        if made_for != [steps, self.global_step, *self._top_rates()]:
+            # A callback has tried some steps, changed their number or found a rate since.
+            self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def _top_rates(self) -> list[float]:
+        """Of the optimizer's parameter groups."""
+        rates = ["muon_lr", "max_lr"] if self.hparams["optimizer"] == "muon" else ["max_lr"]
+        return [self.hparams[rate] for rate in rates]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """images (B, 1, 28, 28) in [0, 1] and labels (B,) int64 -> the mean loss."""
@@ -116,10 +141,10 @@ class DigitClassifier(LightningModule):
         # Asking an accelerator for a number would make every step wait for it.
         asked = loss.device.type == "cpu" or batch_idx % 50 == 0
         if asked and not loss.isfinite():
-            schedule: Any = self.lr_schedulers()
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise SettingError(
                 f"the loss is {loss.item()} at step {self.global_step}, at a learning rate of"
-                f" {schedule.get_last_lr()[0]:.2g}: use a lower --model.max_lr"
+                f" {rate:.2g}: use a lower --model.max_lr"
             )
         self.train_loss.update(loss.detach(), len(labels))
         self.train_acc.update(logits, labels)
@@ -169,7 +194,16 @@ class DigitClassifier(LightningModule):
 
         Told at the first step alone: at every step, it would cost a twentieth of a training step.
         """
-        self.log_dict(metrics, on_step=False, on_epoch=True)
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True)
+
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Any:
+        """Lightning's export, of the network as it classifies: in evaluation mode."""
+        training = self.training
+        self.eval()
+        try:
+            return super().to_onnx(*args, **kwargs)
+        finally:
+            self.train(training)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         steps = self.trainer.estimated_stepping_batches
@@ -177,29 +211,26 @@ class DigitClassifier(LightningModule):
             raise SettingError(
                 "--trainer.max_epochs -1 has no end, which a one-cycle schedule needs"
             )
-        hparams = self.hparams
-        if hparams["pct_start"] * steps == 1:  # torch would divide by zero
-            raise SettingError(
-                f"--model.pct_start {hparams['pct_start']} of {int(steps)} steps is a single one,"
-                " in which the rate cannot rise: use another, or more steps"
-            )
+        hparams, max_lr = self.hparams, self._top_rates()
         optimizer: torch.optim.Optimizer
         if hparams["optimizer"] == "muon":
-            max_lr = [hparams["muon_lr"], hparams["max_lr"]]
-            optimizer = Muon(self.network.parameters(), *max_lr)
+            optimizer = Muon(self.network.parameters(), hparams["muon_lr"], hparams["max_lr"])
         else:
-            max_lr = [hparams["max_lr"]]
             optimizer = torch.optim.Adam(
                 self.network.parameters(),
                 lr=hparams["max_lr"],
                 weight_decay=hparams["weight_decay"],
-                fused=True,  # one pass over all parameters instead of one per tensor
+                # One pass over all parameters instead of one per tensor, in which Lightning's mixed
+                # precision cannot clip.
+                fused=not self.trainer.gradient_clip_val,
             )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
+        rise = hparams["pct_start"]
+        schedule = OneCycleLR(
             optimizer,
             max_lr=max_lr,
             total_steps=int(steps),
-            pct_start=hparams["pct_start"],
+            # A rise of exactly one step would divide by zero.
+            pct_start=rise if rise * steps != 1 else 1.001 * rise,
             div_factor=hparams["div_factor"],
             final_div_factor=hparams["final_div_factor"],
             # By default Adam's first beta moves against the rate: 0.95, 0.85 at the top, 0.95.

@@ -169,7 +169,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
         x = self.conv(x)
-        if not self.training or x.device.type != "cpu":
+        if not self.training or x.device.type != "cpu" or self.norm.momentum is None:
             x = self.norm(x)
         elif self.activation == "relu":
             return relu_dropout_(batch_norm(x, self.norm, 1 / (1 - self.dropout)), self.dropout)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor
@@ -32,6 +32,7 @@ class Pictures(Callback):
 
     def __init__(self) -> None:
         self.best: dict[str, Any] = {"acc": -1.0}
+        self.folder: Path | None = None  # of the pictures of a test
         self.counts = MulticlassConfusionMatrix(10, validate_args=False)
         self.calibration = MulticlassCalibrationError(10, n_bins=BINS, validate_args=False)
         self.confidence = CatMetric()  # probability of each predicted digit
@@ -46,10 +47,16 @@ class Pictures(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and trainer.global_step == 0:
-            trainer.logger.experiment.add_image(
-                "augmented training digits", make_grid(batch[0][:64].cpu(), nrow=16), 0
-            )
+        if trainer.global_step == 0:
+            for board in boards(trainer):
+                grid = make_grid(batch[0][:64].float().cpu(), nrow=16)
+                board.add_image("augmented training digits", grid, 0)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            log(trainer, {"train/loss_step": float(outputs["loss"])})
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.reset(pl_module.device)
@@ -71,7 +78,7 @@ class Pictures(Callback):
         predicted = outputs.argmax(dim=1)
         for i in (predicted != labels).nonzero().flatten().tolist():
             if len(self.errors) < self.SHOWN:
-                self.errors.append((images[i, 0].cpu(), int(labels[i]), int(predicted[i])))
+                self.errors.append((images[i, 0].float().cpu(), int(labels[i]), int(predicted[i])))
 
     def on_test_batch_end(
         self,
@@ -93,23 +100,28 @@ class Pictures(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         val_acc = float(trainer.callback_metrics["val/acc"])
+        confusion = self.counts.compute().cpu()
+        log(trainer, of_each_digit("val", confusion))
         if val_acc > self.best["acc"]:
-            confusion = self.counts.compute().cpu()
             self.best = {"acc": val_acc, "confusion": confusion, "errors": self.errors}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger) and "confusion" in self.best:
-            board, step = trainer.logger.experiment, trainer.global_step
-            board.add_figure("val/confusion", draw_confusion(self.best["confusion"]), step)
-            board.add_figure("val/errors", draw_errors(self.best["errors"]), step)
+        if "confusion" in self.best:
+            for board in boards(trainer):
+                step = trainer.global_step
+                board.add_figure("val/confusion", draw_confusion(self.best["confusion"]), step)
+                board.add_figure("val/errors", draw_errors(self.best["errors"]), step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # By every process, each of which waits for the others here.
         self.confusion = self.counts.compute().cpu()  # (10, 10) [true digit, predicted digit]
         self.calibration_error = float(self.calibration.compute())
         confidence, correct = self.confidence.compute().cpu(), self.correct.compute().cpu()
-        if not (isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero):
+        log(trainer, of_each_digit("test", self.confusion))
+        loggers = [x for x in trainer.loggers if isinstance(x, TensorBoardLogger | CSVLogger)]
+        if not (loggers and trainer.is_global_zero):
             return
+        self.folder = Path(loggers[0].log_dir)
         figures = {
             "confusion": draw_confusion(self.confusion),
             "errors": draw_errors(self.errors),
@@ -117,15 +129,16 @@ class Pictures(Callback):
             "reliability": draw_reliability(confidence, correct, self.calibration_error),
         }
         for name, figure in figures.items():
-            path = Path(trainer.logger.log_dir) / f"test-{name}.png"
+            path = self.folder / f"test-{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 figure.savefig(path, dpi=120)
             except OSError:
                 path.unlink(missing_ok=True)  # what there is of it
                 raise
-            trainer.logger.experiment.add_image(
-                f"test/{name}", imread(path)[:, :, :3], trainer.global_step, dataformats="HWC"
-            )
+            for board in boards(trainer):
+                pixels = imread(path)[:, :, :3]
+                board.add_image(f"test/{name}", pixels, trainer.global_step, dataformats="HWC")
 
     def test_table(self) -> str:
         """The accuracy of each digit in the test, and the expected calibration error, as text."""
@@ -146,6 +159,24 @@ class Pictures(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+def boards(trainer: Trainer) -> list[Any]:
+    """Where TensorBoard's loggers draw; of the other processes, nowhere."""
+    return [x.experiment for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
+
+
+def log(trainer: Trainer, figures: dict[str, float]) -> None:
+    """To every logger, at this step; by the first process alone."""
+    for logger in trainer.loggers:
+        logger.log_metrics(figures, trainer.global_step)
+
+
+def of_each_digit(stage: str, confusion: Tensor) -> dict[str, float]:
+    """(10, 10) counts [true, predicted] -> the accuracy of each digit that is there."""
+    images = confusion.sum(dim=1)
+    accuracy = confusion.diagonal() / images
+    return {f"{stage}-digits/{i}": float(accuracy[i]) for i in range(10) if images[i]}
 
 
 def draw_confusion(confusion: Tensor) -> Figure:

@@ -6,17 +6,19 @@ best checkpoint.
 
 import io
 import json
-import logging
+import os
 import re
 import signal
 import sys
 import textwrap
 import threading
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -29,25 +31,25 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm
 from mnist_lit.checkpoints import (
     Restored,
-    SaveConfig,
     WholeCheckpoints,
     best_and_last,
     find_checkpoint,
     find_config,
     find_recipe,
-    log_root,
-    resumed_version,
     saved_settings,
 )
-from mnist_lit.console import EpochLines, Header, Progress, Summary, relative
+from mnist_lit.console import EpochLines, Header, Progress, Summary, quiet, relative
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
+from mnist_lit.runs import RunFolder, log_root
 from mnist_lit.settings import plain_settings
 from mnist_lit.weights import OLD_SETTINGS
+
+LIGHTNING = Path(lightning.__file__).parent
 
 
 class Parser(LightningArgumentParser):
@@ -117,6 +119,9 @@ class DigitCLI(LightningCLI):
         config.weights_only = True  # nothing in the file is executed
         found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
         saved = saved_settings(found) if found else {}
+        asked = config.ckpt_path
+        if found and asked != found and getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"--ckpt_path {asked} is {found}", file=sys.stderr)
         if found is None:
             broken_off = f"--ckpt_path {config.ckpt_path}: the newest fit ended in its first epoch"
             if self.config.subcommand != "fit":
@@ -154,6 +159,10 @@ class DigitCLI(LightningCLI):
         for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
             if trainer[name] == 0:
                 raise SettingError(f"--trainer.{name} must be above 0")
+        if re.search("spawn|notebook|fork", str(trainer.strategy)):
+            raise SettingError(
+                f"--trainer.strategy {trainer.strategy}: what its processes find is lost: use ddp"
+            )
         if trainer.accumulate_grad_batches < 1:
             raise SettingError("--trainer.accumulate_grad_batches must be at least 1")
         if trainer.precision is None:
@@ -163,63 +172,75 @@ class DigitCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError) as error:  # of ours and of the Trainer
-            raise SettingError(str(error)) from error
+            cause = re.search(
+                r"given class_path '(.*?)':\s*(.*?)\s*(- Expected|Given value|$)", str(error), re.S
+            )
+            raise SettingError(": ".join(cause.groups()[:2]) if cause else str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._run_subcommand(subcommand)
+            with self.folder.discarded_after_an_error():
+                super()._run_subcommand(subcommand)
         except SystemExit as stopped:
             if self.trainer.interrupted:  # a shell's usual status, which Lightning does not give
                 number = signal.SIGTERM if isinstance(stopped, SIGTERMException) else signal.SIGINT
                 raise SystemExit(128 + number) from None
             raise
         except OSError as error:
-            unnamed = error.errno is not None and error.filename is None
-            if unnamed and isinstance(self.trainer.logger, TensorBoardLogger):
-                error.filename = self.trainer.logger.log_dir  # its writer does not say
+            broken_pipe = isinstance(error, BrokenPipeError)  # standard output is read no more
+            unnamed = error.errno is not None and error.filename is None and not broken_pipe
+            if unnamed and self.folder.path:
+                error.filename = str(self.folder.path)  # TensorBoard's writer does not say
             raise
         except Exception as error:
-            if not isinstance(error, SettingError) and self.checkpoints.restoring:
-                path = self.config_init[subcommand]["ckpt_path"]
+            path = self.config_init[subcommand]["ckpt_path"]
+            if not isinstance(error, SettingError) and self.checkpoints.restoring and path:
                 reason = f"{type(error).__name__}: {error}"
                 raise SettingError(f"--ckpt_path {path} cannot be restored: {reason}") from error
+            *_, raised = traceback.extract_tb(error.__traceback__)
+            if LIGHTNING in Path(raised.filename).parents and (raised.line or "")[:5] == "raise":
+                raise SettingError(str(error)) from error  # it refuses a flag, or two together
             raise  # not about a flag or file: whoever mends it needs the traceback
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init[self.subcommand]
-        trainer, ckpt_path = config["trainer"], config["ckpt_path"]
-        if trainer["logger"] in (None, True):
-            logs = log_root(trainer)
-            kwargs["logger"] = TensorBoardLogger(
-                logs.parent,
-                name=logs.name,
-                version=resumed_version(ckpt_path, logs) if self.subcommand == "fit" else None,
-                default_hp_metric=False,
-            )
+        trainer, config = self.config_init[self.subcommand]["trainer"], self.config[self.subcommand]
+        logs = log_root(config.trainer)
+        parser = self._parser(self.subcommand)
+        self.folder = RunFolder(logs, lambda: parser.dump(config, skip_unset=False))
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
-        restored = Restored(self.checkpoints)
-        ours = [restored, Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
-        callbacks = [*(trainer["callbacks"] or []), *ours]
+        self.best, self.last = best_and_last()
+        if trainer["barebones"]:  # Lightning's way to time the steps alone
+            return super().instantiate_trainer(callbacks=[EpochSeed()], **kwargs)
+        if trainer["logger"] in (None, True):
+            kwargs["logger"] = TensorBoardLogger(
+                logs.parent, name=logs.name, default_hp_metric=False
+            )
+        ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        callbacks = [*(trainer["callbacks"] or []), Restored(self.checkpoints), self.folder, *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
         if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
-        self.best, self.last = best_and_last()
         if trainer["enable_checkpointing"] is not False:
             callbacks += [self.best, self.last]
         kwargs["plugins"] = trainer["plugins"] or [self.checkpoints]
         if trainer["enable_model_summary"] is None:
             kwargs["enable_model_summary"] = False  # the header says the one number that matters
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        made = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        self.folder.claim(made, str(self.subcommand), config.ckpt_path)
+        return made
 
     def before_fit(self) -> None:
         self.started = time.perf_counter()
 
     def after_fit(self) -> None:
         trainer = self.trainer
-        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
+        seconds = time.perf_counter() - self.started
+        if trainer.barebones:
+            print(f"{trainer.global_step:,} steps in {seconds:.1f} s, with their validation")
+        if trainer.barebones or self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
         score, stop = self.best.best_model_score, self.config_init["fit"]["stop"]
         fit = Summary.of(
@@ -227,7 +248,7 @@ class DigitCLI(LightningCLI):
             target=stop.accuracy,
             reached_epoch=stop.reached_epoch,
             best_val_acc=None if score is None else float(score),
-            seconds=time.perf_counter() - self.started,
+            seconds=seconds,
             # Of the best epoch, or of the last if none was validated.
             checkpoint=self.best.best_model_path or self.last.best_model_path or None,
         )
@@ -236,26 +257,16 @@ class DigitCLI(LightningCLI):
         )
         if trainer.is_global_zero:
             print(fit.text(trainer, test["test/acc"]))
-        if isinstance(trainer.logger, TensorBoardLogger):
-            figures = {
-                "epochs": fit.epochs,
-                "seconds": fit.seconds,
-                "target_epoch": fit.reached_epoch,
-                "best_val_acc": fit.best_val_acc,
-                "test_acc": test["test/acc"],
-            }
-            config = self.config["fit"].as_dict()
-            trainer.logger.log_hyperparams(
-                {key: config[key] for key in ("seed_everything", "model", "data", "stop")},
-                {f"final/{name}": value for name, value in figures.items() if value is not None},
-            )
-            trainer.logger.finalize("success")  # writes it out: the test has closed the file
+        config = self.config["fit"].as_dict()
+        settings = {name: config[name] for name in ("model", "data", "stop", "seed_everything")}
+        settings["trainer"] = {"max_epochs": config["trainer"]["max_epochs"]}
+        fit.log(trainer, settings, test["test/acc"])
 
     def after_test(self) -> None:
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and not self.trainer.barebones:
             print(self.pictures.test_table())
-            if isinstance(self.trainer.logger, TensorBoardLogger):
-                print(f"pictures in {relative(self.trainer.logger.log_dir)}")
+            if self.pictures.folder:
+                print(f"pictures in {relative(self.pictures.folder)}")
 
     def predict(self, **kwargs: Any) -> None:
         """Writes the predicted digit of each test image, one a line, to the run's log folder."""
@@ -263,7 +274,7 @@ class DigitCLI(LightningCLI):
             raise SettingError("predict runs in one process: use --trainer.devices 1")
         batches: Any = self.trainer.predict(**kwargs)
         digits = torch.cat(batches).tolist()
-        path = Path(self.trainer.log_dir or ".") / "predictions.txt"
+        path = (self.folder.path or Path(self.trainer.default_root_dir)) / "predictions.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:
             partial.write_text("".join(f"{digit}\n" for digit in digits))
@@ -276,18 +287,7 @@ def main(args: list[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 for a wrong flag, file or folder, 1 for another failure.
     """
-    # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    for unhelpful in (
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
-        "The number of training batches",  # smaller than the interval of step logs: a short epoch
-        "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
-        "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
-        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
-    ):
-        warnings.filterwarnings("ignore", message=unhelpful)
+    quiet()
     threading.excepthook = report_thread
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # each epoch at once, through a pipe, too
@@ -296,7 +296,7 @@ def main(args: list[str] | None = None) -> None:
         DigitCLI(
             DigitClassifier,
             MNISTDataModule,
-            save_config_callback=SaveConfig,
+            save_config_callback=None,  # RunFolder writes it
             seed_everything_default=42,
             trainer_defaults={"max_epochs": 20},
             parser_class=Parser,
@@ -306,6 +306,9 @@ def main(args: list[str] | None = None) -> None:
         )
     except (SettingError, MisconfigurationException) as error:
         fail(error, status=2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest goes nowhere
+        fail(OSError("standard output was closed"), status=128 + signal.SIGPIPE)
     except OSError as error:
         fail(error, status=1)
     except KeyboardInterrupt:  # outside of the Trainer, which handles its own

@@ -33,9 +33,10 @@ ALLOWED = {
     "settings": {"errors", "files"},
     "state": set(),
     "checkpoints": {"errors", "files", "state", "weights"},
+    "runs": {"errors", "files"},
     "train": {
         *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
-        *("pictures", "settings", "weights"),
+        *("pictures", "runs", "settings", "weights"),
     },
     "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},

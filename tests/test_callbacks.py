@@ -17,14 +17,17 @@ class ScriptedTrainer:
     def __init__(self) -> None:
         self.sanity_checking = False
         self.should_stop = False
+        self.barebones = False
         self.current_epoch = 0
         self.callback_metrics: dict[str, torch.Tensor] = {}
 
 
-def play(stop: StopAtAccuracy, accuracies: list[float], sanity_checking: bool = False) -> Any:
+def play(
+    stop: StopAtAccuracy, accuracies: list[float], sanity_checking: bool = False, start: int = 0
+) -> Any:
     trainer = ScriptedTrainer()
     trainer.sanity_checking = sanity_checking
-    for epoch, accuracy in enumerate(accuracies):
+    for epoch, accuracy in enumerate(accuracies, start):
         trainer.current_epoch = epoch
         trainer.callback_metrics = {"val/acc": torch.tensor(accuracy)}
         stop.on_validation_end(trainer, None)  # type: ignore[arg-type]
@@ -98,13 +101,27 @@ def test_the_mean_of_the_newest_epochs_counts(accuracies: list[float], reached: 
     assert stop.reached_epoch == reached
 
 
+def test_an_epoch_of_two_validations_counts_once() -> None:
+    stop, trainer = StopAtAccuracy(0.9, epochs=2), ScriptedTrainer()
+    for epoch, accuracy in [(0, 0.1), (0, 0.8), (1, 0.99), (1, 0.98)]:
+        assert stop.reached_epoch is None
+        trainer.current_epoch = epoch
+        trainer.callback_metrics = {"val/acc": torch.tensor(accuracy)}
+        stop.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert list(stop.recent) == pytest.approx([0.8, 0.98])
+    assert trainer.should_stop is False
+    trainer.current_epoch = 2
+    stop.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert stop.reached_epoch == 3
+
+
 def test_a_resumed_run_remembers_its_newest_epochs() -> None:
     broken = StopAtAccuracy(0.9, epochs=3)
     play(broken, [0.7, 0.8])
     resumed = StopAtAccuracy(0.9, epochs=3)
     resumed.load_state_dict(broken.state_dict())
-    assert not play(resumed, [0.99]).should_stop  # (0.7 + 0.8 + 0.99) / 3
-    assert play(resumed, [0.95]).should_stop
+    assert not play(resumed, [0.99], start=2).should_stop  # (0.7 + 0.8 + 0.99) / 3
+    assert play(resumed, [0.95], start=3).should_stop
 
 
 def test_a_mean_of_no_epoch_names_the_flag() -> None:

@@ -16,19 +16,9 @@ from mnist_lit.checkpoints import (
     best_and_last,
     find_checkpoint,
     find_config,
-    resumed_version,
     saved_settings,
 )
 from mnist_lit.module import DigitClassifier
-
-
-def test_only_the_last_checkpoint_goes_on_in_its_own_folder(tmp_path: Path) -> None:
-    logs = tmp_path / "lightning_logs"
-    checkpoints = logs / "version_3" / "checkpoints"
-    assert resumed_version(str(checkpoints / "last.ckpt"), logs) == 3
-    assert resumed_version(str(checkpoints / "best-0.9940.ckpt"), logs) is None
-    assert resumed_version(str(checkpoints / "last.ckpt"), tmp_path / "elsewhere") is None
-    assert resumed_version(None, logs) is None
 
 
 class Scripted(LightningModule):
@@ -73,6 +63,10 @@ def test_checkpoints_are_of_the_best_and_of_the_last_epoch(tmp_path: Path) -> No
 def test_the_newest_fit_is_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no fit has begun"):
         find_checkpoint("last", tmp_path)
+    (tmp_path / "version_8").mkdir()
+    (tmp_path / "version_8" / "config.yaml").touch()  # broken off in its first epoch
+    assert find_checkpoint("last", tmp_path) is None
+    assert find_config("last", tmp_path) == tmp_path / "version_8" / "config.yaml"
     for number, files in enumerate((["last", "best-0.9930", "best-0.9940"], ["last"], [])):
         version = tmp_path / f"version_{number}"
         (version / "checkpoints").mkdir(parents=True)
@@ -83,14 +77,18 @@ def test_the_newest_fit_is_gone_on_with(tmp_path: Path) -> None:
             os.utime(version / "checkpoints" / f"{name}.ckpt", (number, number))
         (tmp_path / "version_9").mkdir(exist_ok=True)  # of a test: it is no fit
         found = find_checkpoint("last", tmp_path)
-        assert found == (str(version / "checkpoints" / "last.ckpt") if files else None)
-        config = version / "config.yaml"
+        saved = version if files else tmp_path / "version_1"
+        assert found == str(saved / "checkpoints" / "last.ckpt")
+        config = saved / "config.yaml"
         assert find_config("last", tmp_path) == config
         if files:
             assert find_config(str(version / "checkpoints" / "last.ckpt"), tmp_path) == config
             assert find_config(str(version / "checkpoints" / "last.ckpt"), tmp_path / "x") is None
         if number == 0:
             assert Path(find_checkpoint("best", tmp_path) or "").name == "best-0.9940.ckpt"
+        else:
+            with pytest.raises(ValueError, match="version_1 validated nothing: use last"):
+                find_checkpoint("best", tmp_path)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
@@ -117,7 +115,9 @@ def test_a_trainer_reads_no_more_than_the_safe_loader(tmp_path: Path) -> None:
         WholeCheckpoints().load_checkpoint(path)
 
 
-@pytest.mark.parametrize("named", ["", "../../precious", "..", "precious.ckpt", "../best.ckpt"])
+@pytest.mark.parametrize(
+    "named", ["", "../../precious", "..", "precious.ckpt", "../best.ckpt", "gone.ckpt"]
+)
 def test_a_resumed_checkpoint_does_not_say_what_to_remove(named: str, tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "checkpoints"
     for precious in (tmp_path / "precious", folder / "precious.ckpt"):
@@ -126,6 +126,8 @@ def test_a_resumed_checkpoint_does_not_say_what_to_remove(named: str, tmp_path: 
     for callback in best_and_last():
         callback.dirpath = str(folder)
         path = str(folder / named) if named else str(folder / "best-0.5000.ckpt")
+        if not named:
+            Path(path).touch()
         state = callback.state_dict() | {
             "dirpath": str(folder),
             "best_model_path": path,

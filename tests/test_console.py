@@ -16,12 +16,22 @@ def test_wilson_interval(accuracy: float, number: int, low: float, high: float) 
     assert wilson_interval(accuracy, number) == pytest.approx((low, high), abs=1e-4)
 
 
+@pytest.mark.parametrize("number", [5, 320, 10_000])
+def test_an_interval_has_no_sign(number: int) -> None:
+    low, _ = wilson_interval(0.0, number)
+    _, high = wilson_interval(1.0, number)
+    assert (f"{low:.2f}", f"{high:.2f}") == ("0.00", "1.00")
+    assert low >= 0
+    assert high <= 1
+
+
 @pytest.mark.parametrize(
     ("target", "reached", "best", "expected"),
     [
         (0.994, 16, 0.9951, ["target      99.40 % reached in epoch 16", "99.51 % of 10,000"]),
         (0.994, None, 0.9, ["target      99.40 % not reached in 20 epochs", "90.00 % of 10,000"]),
         (None, None, None, ["target      none set", "none: the last weights were tested"]),
+        (0.994, None, None, ["target      99.40 % of a validation, of which there was none"]),
     ],
 )
 def test_a_summary_says_what_the_fit_came_to(
@@ -36,7 +46,7 @@ def test_a_summary_says_what_the_fit_came_to(
         reached_epoch=reached,
         epochs=20,
         best_val_acc=best,
-        validated=10_000,
+        validated=10_000 if best else 0,
         looks="measured once",
         seconds=60.4,
         checkpoint="best.ckpt",

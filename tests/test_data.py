@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import Survived
+from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 from torchvision.datasets import MNIST
 
+from mnist_lit.augment import Augmentation
 from mnist_lit.data import MD5, Digits, MNISTDataModule, restore_mnist, stratified_split
 
 RAW = Path("MNIST") / "raw"
@@ -134,13 +136,28 @@ def test_a_batch_is_one_indexing_call(digits: Digits, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("training", [True, False])
 def test_only_training_batches_are_augmented(digits: Digits, training: bool) -> None:
     data = MNISTDataModule()
-    data.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(training=training, precision_plugin=Precision())  # type: ignore[assignment]
     batch = digits.images[:8], digits.labels[:8]
     images, labels = data.on_after_batch_transfer(batch, 0)
     plain = batch[0].float() / 255
     assert images.dtype == torch.float
     assert torch.equal(images, plain) == (not training)
     assert torch.equal(labels, batch[1])
+
+
+def test_images_have_the_type_of_the_fit(digits: Digits) -> None:
+    data = MNISTDataModule()
+    plugin = DoublePrecision()
+    data.trainer = SimpleNamespace(training=True, precision_plugin=plugin)  # type: ignore[assignment]
+    images, _ = data.on_after_batch_transfer((digits.images[:2], digits.labels[:2]), 0)
+    assert images.dtype == torch.double
+
+
+def test_augmentation_is_a_dictionary_or_is_refused() -> None:
+    assert MNISTDataModule(augmentation={"degrees": 15}).augmentation == Augmentation(degrees=15)  # type: ignore[arg-type]
+    for wrong in ({"degree": 15}, "strong", None, 7):
+        with pytest.raises(ValueError, match=r"--data\.augmentation.*(degree|strong|None|7)"):
+            MNISTDataModule(augmentation=wrong)  # type: ignore[arg-type]
 
 
 def test_val_size_0_validates_on_the_test_set_and_warns(data_dir: Path) -> None:

@@ -1,13 +1,17 @@
 """DigitClassifier: exact metrics, the schedule, the EMA, and its checkpoints."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Subset
 
 from mnist_lit.data import Digits
@@ -107,7 +111,6 @@ def test_validates_the_ema_of_the_weights(digits: Digits, ema_decay: float) -> N
     images = torch.rand(2, 1, 28, 28)
     module.eval()
     torch.testing.assert_close(module(images), ema(images))
-    assert module.network.parameter_count == 17_506
     assert sum(p.numel() for p in module.parameters() if p.requires_grad) == 17_506
 
 
@@ -145,18 +148,135 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
         )
 
 
-def test_a_rise_of_a_single_step_names_the_flag(digits: Digits) -> None:
-    with pytest.raises(ValueError, match=r"--model\.pct_start 0\.2 of 5 steps"):
-        trainer(max_epochs=1, num_sanity_val_steps=0).fit(
-            DigitClassifier(), loader(digits, 40, 8), loader(digits, 4, 4)
+def test_a_fifth_of_five_steps_is_a_rise_too(digits: Digits) -> None:
+    watch = Watch()
+    fit = trainer(max_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1, callbacks=[watch])
+    fit.fit(DigitClassifier(), loader(digits, 40, 8), loader(digits, 4, 4))
+    assert len(watch.lrs) == 5
+    assert watch.lrs[0] == pytest.approx(0.001)
+    assert watch.lrs[1] < 0.01
+    assert watch.lrs[-1] == pytest.approx(0.00001)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("network", "ResNet"), ("network", None), ("optimizer", "sgd")]
+)
+def test_an_unknown_name_is_refused(setting: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"--model\.{setting} must be .*, not {value}"):
+        DigitClassifier(**{setting: value})
+
+
+def test_a_network_of_the_users_own_is_trained_and_comes_back(
+    digits: Digits, tmp_path: Path
+) -> None:
+    def linear() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+    module = DigitClassifier(network=linear())
+    before = module.network[1].weight.clone()  # type: ignore[index]
+    fit = trainer(max_epochs=1, log_every_n_steps=1, num_sanity_val_steps=0)
+    fit.fit(module, loader(digits, 40, 4), loader(digits, 4, 4))
+    assert not torch.equal(module.network[1].weight, before)  # type: ignore[index]
+    fit.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = DigitClassifier.load_from_checkpoint(
+        tmp_path / "x.ckpt", network=linear(), weights_only=True
+    )
+    torch.testing.assert_close(loaded.state_dict(), module.state_dict())
+
+
+class Plain(DigitClassifier):
+    """Another optimizer, without a schedule."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Stepped(DigitClassifier):
+    """Another schedule, by the epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+
+@pytest.mark.parametrize("kind", [Plain, Stepped])
+def test_a_subclass_has_an_optimizer_of_its_own(
+    kind: type[DigitClassifier], digits: Digits
+) -> None:
+    module = kind(narrow=2, wide=2)
+    before = module.network.state_dict()["output.conv.weight"].clone()
+    fit = trainer(max_epochs=2, log_every_n_steps=1, num_sanity_val_steps=0)
+    fit.fit(module, loader(digits, 40, 8), loader(digits, 4, 4))
+    assert fit.global_step == 10
+    assert not torch.equal(module.network.state_dict()["output.conv.weight"], before)
+    rate = fit.optimizers[0].param_groups[0]["lr"]
+    assert rate == pytest.approx(0.1 if kind is Plain else 0.001)
+
+
+def test_a_failing_loss_is_named_without_a_schedule(digits: Digits) -> None:
+    module = Plain(narrow=2, wide=2)
+    torch.nn.init.constant_(module.network.get_parameter("output.conv.weight"), math.nan)
+    with pytest.raises(ValueError, match=r"the loss is nan at step 0, at a learning rate of 0\.1"):
+        trainer(max_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1).fit(
+            module, loader(digits, 40, 8), loader(digits, 4, 4)
         )
+
+
+def test_lightnings_own_logger_and_bar_have_the_settings_and_the_figures(
+    digits: Digits, tmp_path: Path
+) -> None:
+    fit = Trainer(
+        accelerator="cpu",
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_epochs=1,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+    )
+    fit.fit(DigitClassifier(wide=6), loader(digits, 40, 8), loader(digits, 4, 4))
+    [saved] = tmp_path.rglob("hparams.yaml")
+    assert yaml.safe_load(saved.read_text())["wide"] == 6
+    assert {"train/loss", "train/acc", "val/loss", "val/acc"} <= set(fit.progress_bar_metrics)
+
+
+def test_a_learning_rate_finder_is_heeded(digits: Digits, tmp_path: Path) -> None:
+    finder = LearningRateFinder(min_lr=1e-4, max_lr=0.1, num_training_steps=20, attr_name="max_lr")
+    module, watch = DigitClassifier(), Watch()
+    fit = trainer(
+        max_epochs=1,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        callbacks=[finder, watch],
+        default_root_dir=tmp_path,
+    )
+    fit.fit(module, loader(digits, 240, 8), loader(digits, 4, 4))
+    assert module.hparams["max_lr"] != 0.01
+    assert max(watch.lrs[-30:]) == pytest.approx(module.hparams["max_lr"])
+    assert watch.lrs[-1] == pytest.approx(module.hparams["max_lr"] / 1000)
+
+
+def test_onnx_is_exported_as_it_classifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+
+    def export(model: torch.nn.Module, *_: Any, **__: Any) -> None:
+        modes.extend([model.training, *(part.training for part in model.modules())])
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    module = DigitClassifier()
+    module.to_onnx("x.onnx", torch.zeros(1, 1, 28, 28))
+    assert modes
+    assert not any(modes)
+    assert module.training
+    assert module.network.training
 
 
 @pytest.mark.parametrize("kind", ["DigitNet", "TinyNet"])
 def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
     model = DigitClassifier(network=kind, margin=2, tta=True)
     for network in (model.network, model.ema.module):
-        assert (network.margin, network.tta) == (2, True)
+        assert (network.margin, network.tta) == (2, True)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

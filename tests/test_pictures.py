@@ -12,6 +12,7 @@ from mnist_lit.pictures import (
     draw_digit_accuracy,
     draw_errors,
     draw_reliability,
+    of_each_digit,
 )
 
 ON_CPU: Any = SimpleNamespace(device=torch.device("cpu"))  # all that is asked of the module
@@ -19,7 +20,9 @@ ON_CPU: Any = SimpleNamespace(device=torch.device("cpu"))  # all that is asked o
 
 def test_pictures_keep_the_best_validation() -> None:
     pictures = Pictures()
-    trainer: Any = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"))
+    trainer: Any = SimpleNamespace(
+        sanity_checking=False, state=SimpleNamespace(fn="fit"), loggers=[]
+    )
     labels = torch.tensor([0, 1, 2, 3])
     for accuracy, predicted in [(0.5, [0, 1, 9, 9]), (0.75, [0, 1, 2, 8]), (0.25, [0, 7, 7, 7])]:
         logits = torch.nn.functional.one_hot(torch.tensor(predicted), 10).float()
@@ -58,7 +61,7 @@ def test_test_table_counts_each_digit() -> None:
     labels = torch.arange(10).repeat(10)
     logits = 20 * torch.nn.functional.one_hot(labels, 10).float()
     logits[3] = logits[4]  # a 3 taken for a 4
-    trainer: Any = SimpleNamespace(logger=None)
+    trainer: Any = SimpleNamespace(loggers=[])
     pictures.on_test_epoch_start(trainer, ON_CPU)
     batch = torch.rand(100, 1, 28, 28), labels
     pictures.on_test_batch_end(trainer, ON_CPU, logits, batch, 0)
@@ -76,6 +79,12 @@ def test_reliability_shows_how_often_each_bin_was_right() -> None:
     line = draw_reliability(confidence, correct, 0.05).axes[0].lines[1]
     np.testing.assert_allclose(np.asarray(line.get_xdata()), [0.35, 0.99], atol=1e-6)
     np.testing.assert_allclose(np.asarray(line.get_ydata()), [0.25, 1])
+
+
+def test_a_digit_that_is_not_there_has_no_accuracy() -> None:
+    confusion = torch.zeros(10, 10, dtype=torch.long)
+    confusion[3, 3], confusion[3, 8], confusion[9, 9] = 3, 1, 2
+    assert of_each_digit("val", confusion) == {"val-digits/3": 0.75, "val-digits/9": 1.0}
 
 
 def test_digit_accuracy_has_a_bar_for_each_digit() -> None:

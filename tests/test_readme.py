@@ -74,6 +74,31 @@ def test_readme_is_read_in_one_sitting() -> None:
     assert len(read("README.md").splitlines()) <= 220
 
 
+@pytest.mark.filterwarnings("ignore")  # a person sees some of Lightning's
+def test_the_script_in_python_runs(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
+    [script] = [block for block in blocks if "Trainer(" in block]
+    assert len(script.splitlines()) <= 15
+    trainers = []
+
+    class Short(Trainer):
+        def __init__(self, **options: Any) -> None:
+            limits = {f"limit_{part}_batches": 2 for part in ("train", "val", "test")}
+            super().__init__(**options, **limits, accelerator="cpu", enable_progress_bar=False)
+            trainers.append(self)
+
+    monkeypatch.setattr("lightning.pytorch.Trainer", Short)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(data_dir)
+    exec(script, {})
+    [trainer] = trainers
+    assert trainer.current_epoch == 3
+    assert trainer.callback_metrics["test/acc"] > 0
+    assert (tmp_path / "lightning_logs/version_0/hparams.yaml").is_file()
+
+
 def test_layout_has_a_row_for_each_file() -> None:
     layout = read("README.md").partition("## Layout")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+\.py)` \|", layout, re.MULTILINE)

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import torch
 import yaml
 from conftest import Run, Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.module import exact_accuracy
@@ -23,6 +26,7 @@ from mnist_lit.train import main
 from mnist_lit.weights import load_network
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+FINAL = [f"final/{figure}" for figure in ("epochs", "target_epoch", "best_val_acc", "test_acc")]
 DEBUG = ("--config", str(CONFIGS / "debug.yaml"))
 
 
@@ -116,7 +120,7 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
     changed = "--model.network TinyNet (not DigitNet), --model.margin 3 (not 0)"
     changed += ", --model.tta True (not False), --model.narrow 2 (not 18)"
-    assert again.stderr == f"used as in the checkpoint: {changed}\n"
+    assert again.stderr.endswith(f"used as in the checkpoint: {changed}\n")
     [right] = re.findall(r"^ +all +320 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
     assert int(right) / 3.2 == pytest.approx(float(accuracy), abs=0.006)
     [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
@@ -134,6 +138,31 @@ def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, st
     hparams = [e for f in version.glob("events*") for e in [f.read_bytes()] if b"hparams" in e]
     assert any(b"model/max_lr" in content for content in hparams)
     assert {"final/best_val_acc", "final/test_acc"} <= set(tags["scalars"])
+    steps = [event.step for event in events.Scalars("train/loss_step")]
+    assert steps == list(range(5, 41, 5))  # log_every_n_steps of the debug config
+    for stage in ("val", "test"):
+        digits = [events.Scalars(f"{stage}-digits/{digit}")[-1].value for digit in range(10)]
+        assert 0 <= min(digits) < max(digits) <= 1
+    [text] = events.Tensors("config/text_summary")
+    assert "max_lr: 0.01" in text.tensor_proto.string_val[0].decode()
+    assert yaml.safe_load((version / "hparams.yaml").read_text())["max_lr"] == 0.01
+    columns, figures = hparams_columns(version)
+    assert columns[:3] == ["model/network", "model/optimizer", "model/max_lr"]
+    assert columns[3:5] == ["data/batch_size", "trainer/max_epochs"]
+    assert figures[:2] == ["final/test_acc", "final/best_val_acc"]
+
+
+def hparams_columns(version: Path) -> tuple[list[str], list[str]]:
+    """The settings and the figures of TensorBoard's HPARAMS tab, in their order."""
+    for path in version.glob("events*"):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag == "_hparams_/experiment":
+                    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+                    experiment = content.experiment
+                    infos = experiment.metric_infos
+                    return [h.name for h in experiment.hparam_infos], [i.name.tag for i in infos]
+    raise AssertionError("no HPARAMS")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -161,7 +190,7 @@ def test_a_checkpoint_wins_over_flags_and_says_so(
     flags = ["--ckpt_path", "best", "--data.data_dir", data_dir, "--trainer.limit_test_batches", 1]
     done = run(fitted[0], "test", *flags, "--model.narrow", 5, "--model.wide", 32)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "used as in the checkpoint: --model.narrow 18 (not 5)\n"
+    assert done.stderr.endswith("used as in the checkpoint: --model.narrow 18 (not 5)\n")
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
@@ -198,7 +227,7 @@ def test_predict_refuses_to_share_the_images(run: Run, fitted: tuple[Path, str])
     flags = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
     done = run(cwd, "predict", "--ckpt_path", "best", *flags)
     assert done.returncode == 2
-    assert done.stderr == "error: predict runs in one process: use --trainer.devices 1\n"
+    assert done.stderr.endswith("error: predict runs in one process: use --trainer.devices 1\n")
 
 
 def test_stops_at_the_target(run: Run, data_dir: Path, tmp_path: Path) -> None:
@@ -232,6 +261,51 @@ def test_the_summary_is_of_the_fit_not_of_the_checkpoint_that_is_tested(
     assert "target      94.00 % reached in epoch 3\n" in printed
     assert "best val    99.00 % of 320\n" in printed
     assert "checkpoints/best-0.9900.ckpt\n" in printed
+
+    stars = re.findall(r"^epoch .* val loss \S+  acc (\S+) % (\*?)", printed, re.MULTILINE)
+    assert stars == [("50.00", "*"), ("99.00", "*"), ("90.00", "")]
+    events = EventAccumulator("lightning_logs/version_0", {"images": 0}).Reload()
+    final = {tag.removeprefix("final/"): events.Scalars(tag)[0].value for tag in FINAL}
+    assert (final["epochs"], final["target_epoch"]) == (3, 3)
+    assert final["best_val_acc"] == pytest.approx(0.99)
+    assert [image.step for image in events.Images("val/confusion")] == [3 * 20]
+
+
+def test_a_checkpoint_holds_the_weights_that_were_validated(
+    run: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    data = ["--data.data_dir", data_dir]
+    assert run(tmp_path, *DEBUG, *data, "--trainer.val_check_interval", 7).returncode == 0
+    [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
+    done = run(tmp_path, "validate", *DEBUG, *data, "--ckpt_path", "best")
+    [accuracy] = re.findall(r"val/acc\D+([\d.]+)", done.stdout)
+    assert f"best-{float(accuracy):.4f}" == best.stem
+
+
+def test_an_epoch_without_validation_repeats_no_figures(
+    run: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    flags = ["--trainer.check_val_every_n_epoch", 2, "--trainer.max_epochs", 3]
+    done = run(tmp_path, *DEBUG, "--data.data_dir", data_dir, *flags)
+    assert done.returncode == 0, done.stderr
+    epochs = re.findall(r"^epoch .*$", done.stdout, re.MULTILINE)
+    assert ["val acc" in re.sub(r" loss \S+ ", "", line) for line in epochs] == [False, True, False]
+    [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
+    assert torch.load(best, weights_only=True)["global_step"] == 2 * 20
+
+
+def test_a_checkpoint_goes_on_elsewhere(
+    run: Run, fitted: tuple[Path, str], data_dir: Path, tmp_path: Path
+) -> None:
+    version = Path("lightning_logs") / "version_0"
+    (tmp_path / version / "checkpoints").mkdir(parents=True)
+    shutil.copy(
+        fitted[0] / version / "checkpoints" / "last.ckpt", tmp_path / version / "checkpoints"
+    )
+    flags = ["--data.data_dir", data_dir, "--ckpt_path", version / "checkpoints" / "last.ckpt"]
+    done = run(tmp_path, *DEBUG, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoints/last.ckpt\n" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
