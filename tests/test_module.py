@@ -276,7 +276,7 @@ def test_onnx_is_exported_as_it_classifies(monkeypatch: pytest.MonkeyPatch) -> N
 def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
     model = DigitClassifier(network=kind, margin=2, tta=True)
     for network in (model.network, model.ema.module):
-        assert (network.margin, network.tta) == (2, True)  # type: ignore[union-attr]
+        assert (network.margin, network.tta) == (2, True)
 
 
 @pytest.mark.parametrize(
