@@ -44,7 +44,7 @@ from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
-from mnist_lit.runs import RunFolder, log_root
+from mnist_lit.runs import RunFolder, in_home, log_root
 from mnist_lit.weights import OLD_SETTINGS
 
 LIGHTNING = Path(lightning.__file__).parent
@@ -148,6 +148,7 @@ class DigitCLI(LightningCLI):
         if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
             warnings.filterwarnings("ignore", message="The dirpath has changed")
         trainer = self.config[self.subcommand].trainer
+        in_home(trainer)
         for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
             if trainer[name] == 0:
                 raise SettingError(f"--trainer.{name} must be above 0")
