@@ -114,8 +114,8 @@ class DigitClassifier(LightningModule):
         return logits
 
     def on_train_start(self) -> None:
-        schedule: Any = self.lr_schedulers()
-        if schedule is None or schedule is not self.schedule:
+        schedule = self.schedule
+        if schedule is None or self.lr_schedulers() is not schedule:
             return  # a subclass has its own, or none
         steps = int(self.trainer.estimated_stepping_batches)
         if self.resumed and schedule.total_steps != steps:
