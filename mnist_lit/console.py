@@ -43,6 +43,7 @@ class Progress(TQDMProgressBar):
         # A refresh costs as much as a small step, so only every 20 steps.
         super().__init__(refresh_rate=20, leave=False)
         self.loss = torch.tensor(math.nan)
+        self.first_step: int | None = None  # of this process, once it trains
 
     def print(self, *args: Any, **_: Any) -> None:
         """Also where there is no bar, for which Lightning prints nothing."""
@@ -77,8 +78,7 @@ class Progress(TQDMProgressBar):
         metric: Any = pl_module.train_acc
         correct, wrong = metric.tp.sum(), metric.fn.sum()
         shown = {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
-        done = trainer.global_step - self.first_step
-        if done > 0:
+        if self.first_step is not None and (done := trainer.global_step - self.first_step):
             steps = trainer.estimated_stepping_batches - trainer.global_step
             seconds = (time.perf_counter() - self.started) / done * steps
             shown["whole fit"] = f"{tqdm.format_interval(seconds)} left"
@@ -244,7 +244,7 @@ def quiet() -> None:
     # Lightning's hints (unused devices, other products) give way to our header; warnings stay.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("callbacks", "profilers"):  # what was asked for with a flag
+    for name in ("callbacks", "profilers", "tuner"):  # what was asked for with a flag
         logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.INFO)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for unhelpful in (

@@ -102,6 +102,8 @@ class DigitClassifier(LightningModule):
         self.ema = AveragedModel(
             self.network, multi_avg_fn=self._update_ema, use_buffers=True
         ).requires_grad_(False)
+        self.schedule: OneCycleLR | None = None
+        self.resumed = False
         self.train_loss, self.train_acc = MeanMetric(), exact_accuracy()
         self.val_loss, self.val_acc = MeanMetric(), exact_accuracy()
         self.test_loss, self.test_acc = MeanMetric(), exact_accuracy()
@@ -112,20 +114,21 @@ class DigitClassifier(LightningModule):
         return logits
 
     def on_train_start(self) -> None:
-        schedule: Any = self.lr_schedulers()
-        if not isinstance(schedule, OneCycleLR):
-            return  # a subclass's own, or a learning rate finder's
+        schedule = self.schedule
+        if schedule is None or self.lr_schedulers() is not schedule:
+            return  # a subclass has its own, or none
         steps = int(self.trainer.estimated_stepping_batches)
-        if self.trainer.ckpt_path and schedule.total_steps != steps:
+        if self.resumed and schedule.total_steps != steps:
             raise SettingError(
                 f"--ckpt_path holds a schedule of {schedule.total_steps} steps and this fit has"
                 f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with"
             )
         top = [group["max_lr"] for group in schedule.optimizer.param_groups]
         made_for = [schedule.total_steps, schedule.last_epoch, *top]
-        if made_for != [steps, self.global_step, *self._top_rates()]:
+        if not self.resumed and made_for != [steps, self.global_step, *self._top_rates()]:
             # A callback has tried some steps, changed their number or found a rate since.
             self.trainer.strategy.setup_optimizers(self.trainer)
+            self.resumed = False  # a tuner's own checkpoint does not count
 
     def _top_rates(self) -> list[float]:
         """Of the optimizer's parameter groups."""
@@ -236,6 +239,7 @@ class DigitClassifier(LightningModule):
             # By default Adam's first beta moves against the rate: 0.95, 0.85 at the top, 0.95.
             cycle_momentum=hparams["optimizer"] == "adam",
         )
+        self.schedule, self.resumed = schedule, self.trainer.ckpt_path is not None
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"},

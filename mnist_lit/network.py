@@ -169,6 +169,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W)."""
         x = self.conv(x)
+        # Without a momentum Lightning's weight averaging takes the statistics anew.
         if not self.training or x.device.type != "cpu" or self.norm.momentum is None:
             x = self.norm(x)
         elif self.activation == "relu":

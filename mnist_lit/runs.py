@@ -1,6 +1,7 @@
 """A run's folder, lightning_logs/version_N: claimed by one command alone, with its config.yaml."""
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -122,6 +123,16 @@ def folder_of(logger: Any) -> Path | None:
         return None
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     return Path(logger.save_dir, str(logger.name), version)
+
+
+def in_home(trainer_config: Namespace) -> None:
+    """`~` in the folders that are given: Lightning would make one of that name."""
+    loggers = trainer_config["logger"]
+    for item in loggers if isinstance(loggers, list) else [loggers]:
+        if isinstance(item, Namespace) and item.get("init_args.save_dir"):
+            item.init_args.save_dir = os.path.expanduser(item.init_args.save_dir)
+    if trainer_config["default_root_dir"]:
+        trainer_config.default_root_dir = os.path.expanduser(trainer_config["default_root_dir"])
 
 
 def log_root(trainer_config: Namespace) -> Path:

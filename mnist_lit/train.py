@@ -156,6 +156,7 @@ class DigitCLI(LightningCLI):
         if self.subcommand != "fit":  # the checkpoint's own folder does not matter then
             warnings.filterwarnings("ignore", message="The dirpath has changed")
         trainer = self.config[self.subcommand].trainer
+        in_home(trainer)
         for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
             if trainer[name] == 0:
                 raise SettingError(f"--trainer.{name} must be above 0")

@@ -1,5 +1,12 @@
 """What a run prints."""
 
+import contextlib
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,3 +65,50 @@ def test_a_summary_says_what_the_fit_came_to(
     assert "parameters  17,506\n" in text
     assert "time        60 s\n" in text
     assert text.endswith("checkpoint  best.ckpt")  # no curves without TensorBoard
+
+
+def screen(written: str) -> list[str]:
+    """The lines of a terminal after this; of its control codes, tqdm uses one: a line up."""
+    lines, row, column = [""], 0, 0
+    for code in re.split(r"(\x1b\[A|\r|\n)", written):
+        if code == "\r":
+            column = 0
+        elif code == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        elif code == "\x1b[A":
+            row = max(0, row - 1)
+        else:
+            line = lines[row].ljust(column)
+            lines[row] = line[:column] + code + line[column + len(code) :]
+            column += len(code)
+    return [line.rstrip() for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="opens a terminal")
+def test_a_terminal_shows_the_header_and_in_the_end_no_bar(data_dir: Path, tmp_path: Path) -> None:
+    import fcntl
+    import termios
+
+    limits = [f"--trainer.limit_{part}_batches=41" for part in ("train", "test")]
+    flags = [*limits, "--trainer.limit_val_batches=2", "--trainer.max_epochs=2", "--model.wide=4"]
+    terminal, other_end = os.openpty()
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    command = [sys.executable, "-m", "mnist_lit.train", "--data.data_dir", str(data_dir), *flags]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=other_end, stderr=other_end) as process:
+        os.close(other_end)
+        written = b""
+        with contextlib.suppress(OSError):  # the other end is closed: the command has ended
+            while True:
+                written += os.read(terminal, 10_000)
+    os.close(terminal)
+    text = written.decode()
+    assert process.returncode == 0, text
+    assert re.search(r"epoch 1/2: .*acc=\S+ %, whole fit=\d\d:\d\d left", text)
+    lines = screen(text)
+    assert re.match(r"DigitNet, [\d,]+ parameters, on ", lines[0])
+    assert [line[:10] for line in lines[1:3]] == ["epoch  1/2", "epoch  2/2"]
+    assert lines[3] == ""
+    assert lines[4].startswith("device ")
+    assert not re.search("it/s|Testing", "\n".join(lines))

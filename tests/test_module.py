@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 import yaml
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Subset
 
-from mnist_lit.data import Digits
+from mnist_lit.data import Digits, MNISTDataModule
 from mnist_lit.module import DigitClassifier
 
 
@@ -257,6 +257,24 @@ def test_a_learning_rate_finder_is_heeded(digits: Digits, tmp_path: Path) -> Non
     assert watch.lrs[-1] == pytest.approx(module.hparams["max_lr"] / 1000)
 
 
+def test_a_batch_size_finder_gets_a_schedule_of_as_many_steps(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    data = MNISTDataModule(str(data_dir), batch_size=64)
+    watch, finder = Watch(), BatchSizeFinder(init_val=2000, max_trials=2, steps_per_trial=1)
+    fit = trainer(
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        callbacks=[finder, watch],
+        default_root_dir=tmp_path,
+    )
+    fit.fit(DigitClassifier(narrow=1, wide=1), data)
+    assert data.batch_size == 4000
+    assert len(watch.lrs) == math.ceil(50_000 / 4000)
+    assert watch.lrs[-1] == pytest.approx(0.00001)
+
+
 def test_onnx_is_exported_as_it_classifies(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 
@@ -276,7 +294,7 @@ def test_onnx_is_exported_as_it_classifies(monkeypatch: pytest.MonkeyPatch) -> N
 def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) -> None:
     model = DigitClassifier(network=kind, margin=2, tta=True)
     for network in (model.network, model.ema.module):
-        assert (network.margin, network.tta) == (2, True)  # type: ignore[union-attr]
+        assert (network.margin, network.tta) == (2, True)
 
 
 @pytest.mark.parametrize(

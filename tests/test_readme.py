@@ -85,8 +85,8 @@ def test_the_script_in_python_runs(
 
     class Short(Trainer):
         def __init__(self, **options: Any) -> None:
-            limits = {f"limit_{part}_batches": 2 for part in ("train", "val", "test")}
-            super().__init__(**options, **limits, accelerator="cpu", enable_progress_bar=False)
+            options |= {f"limit_{part}_batches": 2 for part in ("train", "val", "test")}
+            super().__init__(**options, accelerator="cpu", enable_progress_bar=False)
             trainers.append(self)
 
     monkeypatch.setattr("lightning.pytorch.Trainer", Short)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import Run
 from jsonargparse import Namespace
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.runs import RunFolder, log_root, resumed_version
 
@@ -173,6 +174,31 @@ def test_without_tensorboard_each_fit_has_its_folder_too(
     assert done.returncode == 0, done.stderr
     assert f"--ckpt_path last is {logs}/version_1/checkpoints/last.ckpt\n" in done.stderr
     assert not (tmp_path / logs / "version_2").exists()
+
+
+def test_a_second_logger_gets_the_pictures_and_the_figures_too(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    loggers = [f"--trainer.logger+={CSV}", "--trainer.logger.save_dir=logs"]
+    loggers += [f"--trainer.logger+={TB}", "--trainer.logger.save_dir=~/boards"]
+    code = "import os; os.environ['HOME'] = os.getcwd(); import mnist_lit.train as t; t.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, [*small(data_dir), *loggers])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    version = tmp_path / "logs/lightning_logs/version_0"
+    names = {path.name for path in version.iterdir()}
+    assert {"metrics.csv", "config.yaml", "checkpoints", "test-errors.png"} <= names
+    assert "final/test_acc" in (version / "metrics.csv").read_text()
+    board = tmp_path / "boards/lightning_logs/version_0"
+    tags = EventAccumulator(str(board)).Reload().Tags()
+    assert {"final/test_acc", "test-digits/7"} <= set(tags["scalars"])
+    assert {"val/errors", "test/errors"} <= set(tags["images"])
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_home_folder_is_found(data_dir: Path, tmp_path: Path) -> None:
