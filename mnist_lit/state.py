@@ -31,6 +31,11 @@ def check_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop"):
         if name in loops:
             _check_counts(loops[name], getattr(trainer, name).state_dict(), f"loops.{name}")
+    precision = type(trainer.precision_plugin).__qualname__  # the scale of 16-bit gradients
+    if precision in checkpoint:
+        own = trainer.precision_plugin.state_dict()
+        _check_alike(checkpoint[precision], own, precision, fresh=True)
+    checkpoint.pop("native_amp_scaling_state", None)  # its name before Lightning 1.5
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if state := checkpoint["callbacks"].get(callback.state_key):
