@@ -236,13 +236,21 @@ FAULTS = {
     "wrong part": "checkpoints in which a part is something else: refused in a line, or no effect",
     "mutated checkpoint": "checkpoints with random bytes changed: loaded or refused",
     "mutated image": "image files with random bytes changed: classified or refused",
-    "hostile post": "hostile posts to the demo: a 4xx, and no memory kept",
+    "mutated file in a process of its own": "checkpoints and images with random bytes changed,"
+    " read by one process: no crash, no traceback",
+    "crafted file": "checkpoints and images made to crash a reader, fill its memory or keep it"
+    " busy: no crash, no traceback",
+    "crafted checkpoint": "checkpoints with a state that no fit leaves, or built to harm: refused",
+    "config of a stranger": "configs that name a class where the user named no config: left out",
+    "hostile post": "hostile posts and connections to the demo: refused, and no memory kept",
 }
 
 
 def reliability() -> str:
     survived = load("reliability")["survived"]
-    rows = [[fault, f"{survived[key]:,}"] for key, fault in FAULTS.items()]
+    rows = [[fault, f"{survived[key]:,}"] for key, fault in FAULTS.items() if key in survived]
+    most = load("reliability").get("most", {})
+    rows += [[f"the most {name} that these took", f"{value:g}"] for name, value in most.items()]
     return table("fault | injected and survived", rows)
 
 

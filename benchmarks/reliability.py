@@ -29,9 +29,12 @@ def run_tests(report: Path) -> None:
     subprocess.run(command, check=True, cwd=ROOT)
 
 
-def count(report: Path) -> dict[str, int]:
-    """Fault -> how many of it were injected; all tests of these files must have passed."""
-    survived = Counter[str]()
+def count(report: Path) -> tuple[dict[str, int], dict[str, float]]:
+    """Fault -> how many of it were injected; what was bounded -> the most of it that was met.
+
+    All tests of these files must have passed.
+    """
+    survived, most = Counter[str](), dict[str, float]()
     names = {f"tests.{path.stem}" for path in FILES}
     for case in ElementTree.parse(report).iter("testcase"):
         if case.attrib["classname"] not in names:
@@ -39,9 +42,12 @@ def count(report: Path) -> dict[str, int]:
         if any(case.find(ending) is not None for ending in ("failure", "error")):
             raise SystemExit(f"{case.attrib['name']} failed")
         for entry in case.iter("property"):
-            if entry.attrib["name"].startswith("survived: "):
-                survived[entry.attrib["name"].split(": ")[1]] += int(entry.attrib["value"])
-    return dict(survived)
+            kind, _, name = entry.attrib["name"].partition(": ")
+            if kind == "survived":
+                survived[name] += int(entry.attrib["value"])
+            elif kind == "most":
+                most[name] = max(most.get(name, 0), round(float(entry.attrib["value"]), 1))
+    return dict(survived), most
 
 
 def main() -> None:
@@ -53,9 +59,9 @@ def main() -> None:
         if report is None:
             report = Path(folder) / "report.xml"
             run_tests(report)
-        survived = count(report)
-    save("reliability", {"survived": survived}, python=sys.version.split()[0])
-    print(json.dumps(survived, indent=2))
+        survived, most = count(report)
+    save("reliability", {"survived": survived, "most": most}, python=sys.version.split()[0])
+    print(json.dumps({"survived": survived, "most": most}, indent=2))
 
 
 if __name__ == "__main__":

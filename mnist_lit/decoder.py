@@ -40,7 +40,7 @@ class Decoder:
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
-        self.closed = False
+        self.closed = self.ready = False
         self._start()
 
     def __call__(self, body: bytes) -> Array:

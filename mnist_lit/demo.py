@@ -131,8 +131,9 @@ class Impatient(H11Protocol):
     """uvicorn's protocol, closing connections that ask for nothing, which it lets stay."""
 
     def connection_made(self, transport: Any) -> None:
-        idle = [c for c in self.connections if not (c.cycle or c.transport.is_closing())]
-        if len(self.connections) >= CONNECTIONS // 2 and idle:
+        connections: set[Any] = self.connections
+        idle = [c for c in connections if not (c.cycle or c.transport.is_closing())]
+        if len(connections) >= CONNECTIONS // 2 and idle:
             min(idle, key=lambda c: c.opened).transport.close()
         super().connection_made(transport)
         self.opened = self.loop.time()

@@ -8,6 +8,7 @@ its name only after it has agreed with PyTorch on MNIST's whole test set.
 
 import argparse
 import io
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,21 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def ended_cleanly() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def export_onnx(network: Network, path: Path) -> None:
@@ -161,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     try:
-        difference = export(network, args.format, args.output)
+        with ended_cleanly():
+            difference = export(network, args.format, args.output)
     except ModuleNotFoundError as error:
         sys.exit(f"error: --format onnx needs {error.name}: pip install 'mnist_lit[export]'")
     except OSError as error:

@@ -22,7 +22,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             a folder, a device or a pipe.
     """
     target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
+    partial = target.parent / f".{target.name}.{secrets.token_hex(4)}{target.suffix}"
     try:
         before = _replaceable(target)
         if before:

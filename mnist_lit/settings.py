@@ -5,12 +5,16 @@ of that class is imported, from the working folder, too. So a config is code. On
 that somebody wants to run it; one that lies beside a checkpoint may be a stranger's.
 """
 
+import json
 import math
 import re
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import get_loader
+from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.errors import SettingError, explain
 from mnist_lit.files import read_regular
@@ -23,6 +27,19 @@ FOLDERS = ("data.data_dir", "data.own_dir")
 # Objects of the Trainer, for which a word can stand, too.
 OBJECTS = ("callbacks", "logger", "model_registry", "plugins", "profiler")
 SECTIONS = ("seed_everything", "trainer", "model", "data", "stop")
+
+
+def as_config(config: Path) -> str:
+    """The plain settings in it, for `--config`; what is left out is said on standard error.
+
+    Raises:
+        SettingError: It cannot be read, or is no YAML.
+    """
+    settings, left_out = plain_settings(config)
+    if left_out and getattr(rank_zero_only, "rank", 0) == 0:
+        names = textwrap.shorten(", ".join(left_out), 500)
+        print(f"left out of {config}: {names} (--config {config} runs it)", file=sys.stderr)
+    return json.dumps(settings)
 
 
 def plain_settings(config: Path) -> tuple[dict[str, Any], list[str]]:

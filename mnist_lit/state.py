@@ -6,7 +6,7 @@ it, or brought into the form that they expect; one of our own comes out as it wa
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,7 +31,13 @@ def check_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop"):
         if name in loops:
             _check_counts(loops[name], getattr(trainer, name).state_dict(), f"loops.{name}")
-    for callback in trainer.callbacks:
+    precision = type(trainer.precision_plugin).__qualname__  # the scale of 16-bit gradients
+    if precision in checkpoint:
+        own = trainer.precision_plugin.state_dict()
+        _check_alike(checkpoint[precision], own, precision, fresh=True)
+    checkpoint.pop("native_amp_scaling_state", None)  # its name before Lightning 1.5
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
         if state := checkpoint["callbacks"].get(callback.state_key):
             _check_callback(state, callback, fresh=trainer.state.fn == "fit")
 
@@ -42,14 +48,12 @@ def check_training(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     Raises:
         ValueError: One of them is not what this run would have saved.
     """
-    for name, own, fitted in (
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    parts: list[tuple[str, list[Any], Callable[[Any, Any], Any]]] = [
         ("optimizer_states", trainer.optimizers, _optimizer_state),
-        (
-            "lr_schedulers",
-            [config.scheduler for config in trainer.lr_scheduler_configs],
-            _schedule_state,
-        ),
-    ):
+        ("lr_schedulers", schedules, _schedule_state),
+    ]
+    for name, own, fitted in parts:
         saved = checkpoint.get(name)
         if not isinstance(saved, list) or len(saved) != len(own):
             raise ValueError(f"no {name}, or too many")

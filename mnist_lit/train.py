@@ -5,7 +5,6 @@ best checkpoint.
 """
 
 import io
-import json
 import os
 import re
 import signal
@@ -45,8 +44,8 @@ from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
-from mnist_lit.runs import RunFolder, log_root
-from mnist_lit.settings import plain_settings
+from mnist_lit.runs import RunFolder, in_home, log_root
+from mnist_lit.settings import as_config
 from mnist_lit.weights import OLD_SETTINGS
 
 LIGHTNING = Path(lightning.__file__).parent
@@ -94,13 +93,7 @@ class DigitCLI(LightningCLI):
             fit = self.config.get("fit")
             if fit and fit.ckpt_path and (of := find_config(fit.ckpt_path, log_root(fit.trainer))):
                 # A resumed fit has the settings that it began with; flags given now still win.
-                settings, left_out = plain_settings(of)
-                if left_out and getattr(rank_zero_only, "rank", 0) == 0:
-                    hint = f"give --config {of} to run it"
-                    print(f"left out of {of}: {', '.join(left_out)} ({hint})", file=sys.stderr)
-                self.config = parser.parse_args(
-                    ["fit", "--config", json.dumps(settings), *args[1:]]
-                )
+                self.config = parser.parse_args(["fit", "--config", as_config(of), *args[1:]])
         except (SettingError, UnicodeDecodeError) as error:
             if "Problems parsing config" in str(error) or isinstance(error, UnicodeDecodeError):
                 raise SettingError(f"--config {' or '.join(files)} is not YAML: {error}") from error

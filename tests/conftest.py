@@ -55,3 +55,13 @@ def survived(record_property: Any) -> Survived:
         record_property(f"survived: {fault}", number)
 
     return count
+
+
+@pytest.fixture
+def most(record_property: Any) -> Survived:
+    """`most("MB of memory", 512)`: the largest of them is told by benchmarks/reliability.py."""
+
+    def tell(what: str, number: float) -> None:
+        record_property(f"most: {what}", number)
+
+    return tell

@@ -1,6 +1,9 @@
 """Exported files agree with PyTorch, say what they are, and appear only when they are right."""
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import onnx
@@ -106,6 +109,33 @@ def test_wrong_flags_are_named(
     assert named in error
     assert len(error.splitlines()) <= 2
     survived("wrong usage")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_export_that_is_ended_leaves_nothing(
+    number: signal.Signals, tmp_path: Path, survived: Survived
+) -> None:
+    command = [sys.executable, "-m", "mnist_lit.export", "--format", "pt"]
+    with subprocess.Popen(
+        [*command, "--output", tmp_path / "net.pt"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not any(tmp_path.iterdir()):
+            assert time.monotonic() < deadline
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+        assert process.stderr
+        assert process.stderr.read() == ""
+    assert not any(tmp_path.iterdir())
+    survived("signal")
+
+
+def test_a_folder_as_output_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", "..", "/"):
+        said = call("--output", folder, "--format", "pt")
+        assert said == f"error: --output {folder}: Is a directory"
 
 
 def test_an_unwritable_output_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints and weights made to harm: no program executes them, crashes on them or hangs."""
 
 import io
+import json
 import os
 import pickle
 import runpy
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Survived
+from hostile import write_all
 from torch import nn
 
 from mnist_lit import demo, export, predict, train
@@ -123,6 +125,29 @@ def accepts(reader: Callable[[Any], Any], path: Path | str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units")
+def test_no_file_crashes_a_process_or_takes_it_over(
+    tmp_path: Path, survived: Survived, most: Survived
+) -> None:
+    number = write_all(tmp_path, mutations=1000)
+    assert number == 2300
+    command = [sys.executable, str(Path(__file__).with_name("hostile.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    *lines, last = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 0, (last, done.stderr)  # of what it was reading
+    ended = [line for line in [*lines, last] if "file" in line]
+    assert len(ended) == number
+    assert {line["outcome"] for line in ended} == {"used", "refused"}
+    longest, memory = (max(line[key] for line in ended) for key in ("seconds", "MB"))
+    assert longest < 20
+    assert memory < 1500
+    most("seconds for one file", longest)
+    most("MB of memory", memory)
+    survived("mutated file in a process of its own", 2000)
+    survived("crafted file", 300)
 
 
 def test_mutated_checkpoints_never_crash(tmp_path: Path, survived: Survived) -> None:

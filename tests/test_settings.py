@@ -34,7 +34,7 @@ def test_no_class_is_taken(place: str, tmp_path: Path, survived: Survived) -> No
     assert "evil" not in str(settings)
     assert settings["seed_everything"] == 7
     assert len(left_out) == 1
-    survived("payload")
+    survived("config of a stranger")
 
 
 def test_plain_settings_are_taken(tmp_path: Path) -> None:

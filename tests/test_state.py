@@ -172,6 +172,7 @@ CALLBACKS: dict[str, Damage] = {
     "a path that is a number": lambda c: callback(c, "OwnCheckpoints{'monitor': 'val").update(
         best_model_path=5
     ),
+    "a precision that is a list": lambda c: c.update(Precision=[1]),
     "callbacks that are a list": lambda c: c.update(callbacks=[1]),
     "callbacks that are numbers": lambda c: c.update(callbacks=dict.fromkeys(c["callbacks"], 1)),
 }
@@ -242,6 +243,33 @@ def test_the_command_resumes(
     assert done.returncode == 0, done.stderr
     assert "epoch  2/2" in done.stdout
     assert "epoch  1/2" not in done.stdout
+
+
+def in_old_names(content: dict[str, Any]) -> None:
+    """As versions before today's names saved it."""
+    content["state_dict"] = {
+        name.replace("ema.", "averaged.", 1): value for name, value in content["state_dict"].items()
+    }
+    settings = content["hyper_parameters"]
+    settings["average"], settings["crops"] = settings.pop("ema_decay"), 1
+    del settings["tta"]
+    best = callback(content, "Pictures")["best"]
+    best["misread"] = best.pop("errors")
+    if settings["optimizer"] == "muon":
+        old = {"momentum_buffer": "average", "exp_avg": "average", "exp_avg_sq": "square"}
+        for entry in optimizer(content)["state"].values():
+            for name in old.keys() & entry.keys():
+                entry[old[name]] = entry.pop(name)
+
+
+def test_a_checkpoint_of_an_older_version_resumes(
+    saved: dict[str, Any], tmp_path: Path, data_dir: Path, run: Run
+) -> None:
+    content = copy.deepcopy(saved)
+    in_old_names(content)
+    done = resumed(content, tmp_path, data_dir, run)
+    assert done.returncode == 0, done.stderr
+    assert "epoch  2/2" in done.stdout
 
 
 QUICK = ["moments of one number", "a negative step", *CONTRADICTIONS]

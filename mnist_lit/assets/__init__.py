@@ -1,6 +1,7 @@
 """What travels with the package: the files of MNIST and, in digitnet.pt, a trained DigitNet."""
 
 import gzip
+import io
 from importlib import resources
 
 import torch
@@ -22,6 +23,7 @@ def test_digits() -> tuple[Tensor, Tensor]:
 
 def first_test_digit() -> Tensor:
     """A seven, (1, 28, 28) uint8, without the time that it takes to unpack the others."""
-    with gzip.open(FILES / "mnist" / "t10k-images-idx3-ubyte.gz") as file:
+    packed = io.BytesIO((FILES / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
+    with gzip.open(packed) as file:
         content = file.read(16 + 28 * 28)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[16:].view(1, 28, 28)
