@@ -26,7 +26,8 @@ from starlette.routing import Route
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
-from mnist_lit.images import UnreadableImageError, open_image, prepare
+from mnist_lit.images import UnreadableImageError, open_image
+from mnist_lit.ink import prepare
 from mnist_lit.network import Network
 from mnist_lit.predict import Reading, classify, explain
 from mnist_lit.weights import load_network

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from mnist_lit import load_pretrained
 from mnist_lit.files import written_whole
-from mnist_lit.images import SUFFIXES, Array, UnreadableImageError, open_image, prepare
+from mnist_lit.images import SUFFIXES, UnreadableImageError, open_image
+from mnist_lit.ink import Array, prepare
 from mnist_lit.network import Network
 from mnist_lit.weights import load_network
 

@@ -18,7 +18,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
-from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image, prepare
+from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image
+from mnist_lit.ink import prepare
 from mnist_lit.predict import Reading, main, read_digits
 
 COUNT = 500
