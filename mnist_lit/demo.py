@@ -27,9 +27,10 @@ from starlette.routing import Route
 from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
 from mnist_lit.images import UnreadableImageError, open_image
-from mnist_lit.ink import prepare
 from mnist_lit.network import Network
-from mnist_lit.predict import Reading, classify, explain
+from mnist_lit.predict import explain
+from mnist_lit.reading import Reading, look
+from mnist_lit.reading import read as read_pages
 from mnist_lit.weights import load_network
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
@@ -48,8 +49,8 @@ def make_app(network: Network) -> Starlette:
 
     def read_image(body: bytes) -> Reading:
         with decoding:
-            pixels = prepare(open_image(io.BytesIO(body)))
-        return classify(network, [pixels])[0]
+            page = look(open_image(io.BytesIO(body)))
+        return next(read_pages(network, [page]))
 
     async def index(_: Request) -> Response:
         return Response(page, media_type="text/html", headers=HEADERS)
@@ -66,11 +67,14 @@ def make_app(network: Network) -> Starlette:
             return error("gone before the image was here", 400)
         except UnreadableImageError as unreadable:
             return error(str(unreadable), 422)
+        least = reading.least
         return JSONResponse(
             {
-                "digit": reading.top(1)[0][0],
-                "probabilities": [round(value, 6) for value in reading.probabilities],
-                "input": (reading.pixels * 255).round().astype(int).ravel().tolist(),
+                "digit": least.digit,
+                "number": reading.number,
+                "uncertain": reading.uncertain,
+                "probabilities": [round(value, 6) for value in least.probabilities],
+                "input": (least.pixels * 255).round().astype(int).ravel().tolist(),
             },
             headers=HEADERS,
         )

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, features
 
 # Pillow reads more, but some of it starts other programs or is a language of its own.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".heic", ".avif")
 MAX_PIXELS = 50_000_000  # a phone's photo, and 200 MB while it is decoded
 MAX_BYTES = 400_000_000  # of a file: MAX_PIXELS of 16 bits in RGBA, not compressed
 ENOUGH = 1024  # pixels of the longer side that are kept of a larger image
