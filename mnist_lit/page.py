@@ -6,12 +6,10 @@ page can be taken in several ways, each is a layout, and the network is asked ab
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from mnist_lit.images import UnreadableImageError
@@ -20,7 +18,6 @@ from mnist_lit.ink import (
     SQUARE,
     Array,
     Box,
-    Colors,
     Mask,
     around,
     as_mnist,
@@ -28,10 +25,11 @@ from mnist_lit.ink import (
     find_ink,
     fraction,
     large_parts,
+    paper,
     shrunk,
 )
+from mnist_lit.views import PAGE_AT, View, flattened, panels, without_lines
 
-PAGE_AT = 400  # pixels of the longer side at which a page is searched: 20 digits in a row
 MAX_DIGITS = 100  # on a page; with more it is text or a picture
 
 
@@ -54,13 +52,6 @@ class Layout(NamedTuple):
         return [found for line in self.lines for found in line]
 
 
-class View(NamedTuple):
-    """A page or a part of it."""
-
-    colors: Colors
-    back: npt.NDArray[np.float64]  # (3, 3): from the view's pixels to those of the image
-
-
 def layouts(image: Image.Image, single: bool = False) -> list[Layout]:
     """An RGB image -> how its digits may lie, the plainest first.
 
@@ -71,38 +62,55 @@ def layouts(image: Image.Image, single: bool = False) -> list[Layout]:
         UnreadableImageError: Nothing stands out from the paper.
     """
     whole = View(np.asarray(image), np.eye(3))
-    found = [*_of_view(whole, 0.0, "whole", single)]
+    found = _of_view(whole, 0.0, "whole")
+    tidy = len(found) == 1
     for i, view in enumerate(panels(whole)):
-        found += _of_view(view, -2.0 + i, f"panel {i}", single)
+        found += _of_view(view, i - 2.0, "panel")
+    if (not tidy or _wide(found[0])) and (unlined := without_lines(whole)):
+        found += _of_view(*unlined, "unlined")
+    if not tidy:
+        found += _of_view(flattened(whole), 0.5, "flattened")
     if not found:
         raise UnreadableImageError("blank: nothing stands out from the paper")
+    if single:
+        found = [layout for layout in found if len(layout.digits) == 1] or found[:1]
     return found
 
 
-def _of_view(view: View, cost: float, name: str, single: bool) -> list[Layout]:
+def _wide(layout: Layout) -> bool:
+    left, top, right, bottom = layout.digits[0].box
+    return right - left > 0.6 * (bottom - top)
+
+
+def _of_view(view: View, cost: float, name: str) -> list[Layout]:
     """The layouts of one view: everything as one digit, and what is left after tidying."""
     found = []
-    for shade, dear in ((0, 0.0), *_other_shade(view)):
+    for shade in (0, *_shades(view)):
         try:
             ink = find_ink(view.colors, PAGE_AT, shade)
             plain = _whole(view, shade)
         except UnreadableImageError:
             continue
-        parts = connected(ink.levels)
-        groups = digits_among(parts, ink.levels.shape)
-        one_left = sum(map(len, groups)) == 1
-        tidy = not one_left or _all_large(groups[0][0], ink.levels)
-        found.append(Layout([[plain]], cost + dear, f"{name} {shade}"))
-        if tidy and one_left:
-            continue
-        if sum(map(len, groups)) <= MAX_DIGITS:
+        groups = digits_among(connected(ink.levels), ink.levels.shape)
+        number = sum(map(len, groups))
+        found.append(Layout([[plain]], cost, name))
+        if 1 < number <= MAX_DIGITS or (number == 1 and not _all_large(groups[0][0], ink.levels)):
             lines = [[_take(view, ink.levels, mask) for mask in line] for line in groups]
-            found.append(Layout(lines, cost + dear, f"{name} {shade} tidied"))
+            found.append(Layout(lines, cost, f"{name}, tidied"))
     return found
 
 
-def _other_shade(view: View) -> list[tuple[int, float]]:
-    return []
+def _shades(view: View) -> tuple[int, ...]:
+    """-1 and 1 if there is as much darker as there is lighter than the paper, else nothing."""
+    seen = fraction(shrunk(view.colors, SEEN_AT))
+    try:
+        difference = (seen - paper(seen)).mean(axis=2)
+    except np.linalg.LinAlgError:
+        return ()
+    dark, light = (np.maximum(sign * difference, 0) for sign in (-1, 1))
+    strong = 0.4 * max(dark.max(), light.max())
+    dark_area, light_area = (dark > strong).sum(), (light > strong).sum()
+    return (-1, 1) if min(dark_area, light_area) > 0.1 * max(dark_area, light_area) else ()
 
 
 def _all_large(mask: Mask, levels: Array) -> bool:
@@ -123,11 +131,8 @@ def _whole(view: View, shade: int) -> Found:
         ink = find_ink(closer, SEEN_AT, shade)
         box, zoom = ink.box(), max(closer.shape[:2]) / max(ink.levels.shape)
     pixels = as_mnist(ink.levels * large_parts(ink.mask()))
-    x, y = (left, left), (top, top)
-    return Found(
-        pixels,
-        _in_image(view, [zoom * edge + move for edge, move in zip(box, (left, top, left, top))]),
-    )
+    x, y = zoom * np.array(box[::2]) + left, zoom * np.array(box[1::2]) + top
+    return Found(pixels, _in_image(view, [x[0], y[0], x[1], y[1]]))
 
 
 def _take(view: View, levels: Array, mask: Mask) -> Found:
@@ -203,15 +208,15 @@ def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
             or part.y + part.height >= height
         )
 
-    good = [p for p in loose if not at_border(p) and not _line(p, shape) and not _blob(p)]
+    good = [p for p in loose if not at_border(p) and not _line(p) and not _blob(p)]
     if not good:
-        good = [p for p in loose if not _line(p, shape) and not _blob(p)] or loose
+        good = [p for p in loose if not _line(p) and not _blob(p)] or loose
     main = max(good, key=lambda part: part.area * part.height)
     tall = [
         part
         for part in loose
         if part.height >= 0.45 * main.height
-        and (part in good or (at_border(part) and not _line(part, shape)))
+        and (part in good or (at_border(part) and not _line(part) and not _along_border(part)))
         and part.height <= 2.2 * main.height
     ]
     groups: list[list[Part]] = []
@@ -243,6 +248,12 @@ def _lines(masks: list[Mask]) -> list[list[Mask]]:
     return [sorted(line, key=lambda mask: boxes[id(mask)][0]) for line in lines]
 
 
+def _along_border(part: Part) -> bool:
+    """Whether a part lies along the image's border rather than being cut by it."""
+    edges = part.mask[0], part.mask[-1], part.mask[:, 0], part.mask[:, -1]
+    return max(edge.sum() for edge in edges) > 0.5 * max(part.width, part.height)
+
+
 def _encloses(part: Part, parts: list[Part]) -> bool:
     return any(
         other is not part
@@ -255,7 +266,7 @@ def _encloses(part: Part, parts: list[Part]) -> bool:
     )
 
 
-def _line(part: Part, shape: tuple[int, ...]) -> bool:
+def _line(part: Part) -> bool:
     """Long, thin and straight, and not upright, as a 1 is."""
     if part.width >= 6 * part.height:
         return True
@@ -279,103 +290,3 @@ def _gap(a: Part, b: Part) -> float:
     x = max(a.x, b.x) - min(a.x + a.width, b.x + b.width)
     y = max(a.y, b.y) - min(a.y + a.height, b.y + b.height)
     return float(np.hypot(max(x, 0), max(y, 0)))
-
-
-def panels(view: View) -> list[View]:
-    """Sheets on a desk, insides of frames: what is evenly coloured, large and has ink in it."""
-    size = max(view.colors.shape[:2])
-    if min(view.colors.shape[:2]) < 24:
-        return []
-    seen = shrunk(view.colors, 256)
-    if size < 100:
-        seen = cv2.resize(seen, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    scale = size / max(seen.shape[:2])
-    height, width = seen.shape[:2]
-    smooth = cv2.blur(fraction(seen), (3, 3))
-    steep = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, SQUARE).max(axis=2)
-    flat = (steep < max(0.045, 3 * float(np.median(steep)))).view(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
-    found = []
-    for i in np.argsort(stats[1:, cv2.CC_STAT_AREA]) + 1:
-        x, y, w, h, area = stats[i]
-        if area < 0.06 * height * width or min(w / width, h / height) < 0.2:
-            continue
-        if w >= width - 2 and h >= height - 2 and area > 0.0:
-            continue
-        region = (labels == i).view(np.uint8)
-        outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        hull = cv2.convexHull(max(outlines, key=cv2.contourArea))
-        inside = cv2.fillConvexPoly(np.zeros_like(region), hull, 1)
-        if not _has_content(region, inside) or not _is_ground(smooth, region, inside, hull):
-            continue
-        found.append(_panel(view, hull.astype(np.float64)[:, 0] * scale, scale))
-    return found[:3]
-
-
-def _has_content(region: npt.NDArray[np.uint8], inside: npt.NDArray[np.uint8]) -> bool:
-    """Whether something of fair size lies in a region that surrounds it."""
-    reach = np.ones((5, 5), np.uint8)
-    edge = inside & ~cv2.erode(inside, reach, borderValue=0) & 1
-    holes = inside & ~region & 1
-    number, labels, stats, _ = cv2.connectedComponentsWithStats(holes, connectivity=8)
-    free = np.ones(number, dtype=bool)
-    free[np.unique(labels[(edge & holes) > 0])] = False
-    free[0] = False
-    tall = stats[:, cv2.CC_STAT_HEIGHT] >= 0.12 * np.ptp(np.flatnonzero(inside.any(axis=1)))
-    return bool((free & tall).any())
-
-
-def _is_ground(
-    smooth: Array,
-    region: npt.NDArray[np.uint8],
-    inside: npt.NDArray[np.uint8],
-    hull: npt.NDArray[np.int32],
-) -> bool:
-    """Whether a region is paper: a rectangle, or of the colour that is all around its outline.
-
-    Else it may be a thick stroke, a 0 for example, with paper in it.
-    """
-    _, (width, height), _ = cv2.minAreaRect(hull)
-    if cv2.contourArea(hull) > 0.88 * width * height:
-        return True
-    reach = max(region.shape) // 12
-    outside = cv2.dilate(inside, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) & ~inside & 1
-    if not outside.any():
-        return False
-    apart = np.median(smooth[outside > 0], axis=0) - np.median(smooth[region > 0], axis=0)
-    return bool(np.abs(apart).max() < 0.1)
-
-
-def _panel(view: View, hull: npt.NDArray[np.float64], scale: float) -> View:
-    """The inside of a convex outline, made straight if it has four corners."""
-    points = hull.astype(np.float32)
-    corners = cv2.approxPolyDP(points, 0.03 * cv2.arcLength(points, True), True)[:, 0]
-    box = cv2.boxPoints(cv2.minAreaRect(points))
-    if len(corners) != 4 or cv2.contourArea(corners) < 0.85 * cv2.contourArea(points):
-        left, top, right, bottom = (*points.min(axis=0), *points.max(axis=0))
-        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    order = np.argsort(np.arctan2(*(corners - corners.mean(axis=0)).T[::-1]))
-    corners = np.roll(corners[order], 0, axis=0).astype(np.float32)
-    start = int(np.argmin(corners.sum(axis=1)))
-    corners = np.roll(corners, -start, axis=0)
-    sides = [float(np.linalg.norm(a - b)) for a, b in pairwise([*corners, corners[0]])]
-    width, height = max(sides[0], sides[2]), max(sides[1], sides[3])
-    inset = 2 * scale
-    target = np.array(
-        [
-            [-inset, -inset],
-            [width - inset, -inset],
-            [width - inset, height - inset],
-            [-inset, height - inset],
-        ],
-        dtype=np.float32,
-    )
-    forward = cv2.getPerspectiveTransform(corners, target)
-    size = max(8, round(width - 2 * inset)), max(8, round(height - 2 * inset))
-    colors = cv2.warpPerspective(view.colors, forward, size, flags=cv2.INTER_AREA)
-    within = cv2.perspectiveTransform(points[None], forward)[0]
-    middle = within.mean(axis=0)
-    within = middle + (within - middle) * (1 - 2 * inset / max(width, height))
-    mask = cv2.fillConvexPoly(np.zeros(colors.shape[:2], np.uint8), within.round().astype(int), 1)
-    colors[mask == 0] = np.median(colors[mask > 0], axis=0)  # paper, unless it is all ink
-    return View(colors, view.back @ np.linalg.inv(forward))
