@@ -229,7 +229,8 @@ def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
         if part in tall or (at_border(part) and part not in good) or part.height > main.height:
             continue
         nearest = min(groups, key=lambda group: min(_gap(part, other) for other in group))
-        if min(_gap(part, other) for other in nearest) <= 0.2 * main.height:
+        underline = _line(part) and part.width > 1.1 * max(other.width for other in nearest)
+        if not underline and min(_gap(part, other) for other in nearest) <= 0.2 * main.height:
             nearest.append(part)
     return _lines([np.logical_or.reduce([part.mask for part in group]) for group in groups])
 

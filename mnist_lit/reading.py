@@ -14,9 +14,11 @@ from mnist_lit.images import UnreadableImageError, open_image
 from mnist_lit.ink import Array, Box
 from mnist_lit.network import Network
 from mnist_lit.page import Found, Layout, layouts
-from mnist_lit.sureness import LEAST, vouched
+from mnist_lit.sureness import Sureness
 
 BATCH = 256  # files that are prepared and then read together
+UPRIGHT = 0.3  # a digit that is less sure is also looked at from either side
+TURNED = 0.9  # and taken for turned if it is as sure then
 
 
 class Digit(NamedTuple):
@@ -25,7 +27,8 @@ class Digit(NamedTuple):
     pixels: Array  # (28, 28) in [0, 1], what the network saw
     probabilities: list[float]  # of the digits 0 to 9
     box: Box  # in the image's own pixels, upright
-    sureness: float  # the probability that this is a digit and read right, in [0, 1]
+    sureness: float  # that this is a digit and read right, in [0, 1]
+    uncertain: bool  # not vouched for
 
     def top(self, number: int) -> list[tuple[int, float]]:
         """The likeliest digits with their probabilities, best first."""
@@ -38,10 +41,6 @@ class Digit(NamedTuple):
     @property
     def probability(self) -> float:
         return max(self.probabilities)
-
-    @property
-    def uncertain(self) -> bool:
-        return self.sureness < LEAST
 
 
 class Reading(NamedTuple):
@@ -119,37 +118,54 @@ def look(image: Image.Image, single: bool = False) -> Page:
 
 def read(network: Network, pages: list[Page]) -> Iterator[Reading]:
     """Pages -> what the network reads on each."""
+    judge = Sureness(network)
     found = [digit for page in pages for layout in page.layouts for digit in layout.digits]
-    digits = iter(classify(network, found))
+    digits = iter(classify(judge, found))
     for page in pages:
-        taken = [
-            (layout, [[next(digits) for _ in line] for line in layout.lines])
-            for layout in page.layouts
-        ]
-        _, rows = max(taken, key=lambda pair: _worth(*pair))
-        scaled = [
-            [
-                digit._replace(box=tuple(round(page.zoom * edge) for edge in digit.box))
-                for digit in row
-            ]
-            for row in rows
-        ]
-        yield Reading(scaled, page.frames)
+        ways = []
+        for layout in page.layouts:
+            rows = [[next(digits) for _ in line] for line in layout.lines]
+            ways.append((rows, layout.cost))
+            if fewer := _without_doubtful(rows):
+                ways.append((fewer, layout.cost + 0.5))
+        rows = max(ways, key=lambda way: _worth(*way))[0]
+        if rows[0][0].sureness < UPRIGHT and len(rows) == len(rows[0]) == 1:
+            rows = [[_turned(judge, rows[0][0])]]
+        yield Reading([[_scaled(digit, page.zoom) for digit in row] for row in rows], page.frames)
 
 
-def _worth(layout: Layout, rows: list[list[Digit]]) -> float:
-    return float(np.log(min(digit.sureness for row in rows for digit in row) + 1e-9)) - layout.cost
+def _worth(rows: list[list[Digit]], cost: float) -> float:
+    """How good a layout is: the logarithm of how sure its least sure digit is, less its cost."""
+    return float(np.log(min(digit.sureness for row in rows for digit in row) + 1e-6)) - cost
 
 
-def classify(network: Network, found: list[Found]) -> list[Digit]:
-    """What may be digits -> what the network reads in each."""
+def _without_doubtful(rows: list[list[Digit]]) -> list[list[Digit]]:
+    """Rows without what is hardly a digit beside what surely is: crossed out, letters, marks."""
+    sure = [[digit for digit in row if digit.sureness > 0.1] for row in rows]
+    return [row for row in sure if row] if sure != rows else []
+
+
+def _turned(judge: Sureness, digit: Digit) -> Digit:
+    """A digit turned by a quarter, if it is clearly one then, else as it was."""
+    turned = [Found(np.rot90(digit.pixels, turns).copy(), digit.box) for turns in (1, 3)]
+    best = max(classify(judge, turned), key=lambda one: one.sureness)
+    return best if best.sureness > TURNED else digit
+
+
+def _scaled(digit: Digit, zoom: float) -> Digit:
+    left, top, right, bottom = (round(zoom * edge) for edge in digit.box)
+    return digit._replace(box=(left, top, right, bottom))
+
+
+def classify(judge: Sureness, found: list[Found]) -> list[Digit]:
+    """What may be digits -> what the network makes of each."""
     digits = []
     for start in range(0, len(found), 2 * BATCH):
         some = found[start : start + 2 * BATCH]
-        batch = torch.from_numpy(np.stack([digit.pixels for digit in some])).unsqueeze(1)
-        probabilities, sureness = vouched(network, batch)
+        images = torch.from_numpy(np.stack([digit.pixels for digit in some])).unsqueeze(1)
+        probabilities, sureness = judge(images)
         digits += [
-            Digit(one.pixels, p, one.box, s)
+            Digit(one.pixels, p, one.box, s, s < judge.least)
             for one, p, s in zip(some, probabilities.tolist(), sureness.tolist(), strict=True)
         ]
     return digits

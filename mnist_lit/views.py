@@ -72,7 +72,7 @@ def _underline(mask: Bits) -> Bits | None:
         return None
     i = int(np.argmax(stats[1:, 1] + stats[1:, 3])) + 1  # the lowest
     line = (labels == i).view(np.uint8)
-    rest = mask & ~line & 1
+    rest = mask & ~cv2.dilate(line, SQUARE, iterations=4) & 1
     if not rest.any():
         return None
     left, top, right, bottom = box_of(rest > 0)

@@ -332,6 +332,33 @@ def letter(random: np.random.Generator) -> Image.Image:
     return image
 
 
+def printed(random: np.random.Generator) -> Digit:
+    """A digit of a font, also as if written by hand."""
+    label = int(random.integers(10))
+    image = Image.new("L", (220, 220), 255)
+    font = ImageFont.truetype(str(random.choice(FONTS)), 150)
+    ImageDraw.Draw(image).text((110, 110), str(label), 0, font, anchor="mm")
+    if random.random() < 0.7:
+        image = by_hand(image, random)
+    image = image.point(lambda level: 255 - level)
+    image = image.crop(image.getbbox())
+    scale = 20 / max(image.size)
+    size = max(1, round(scale * image.width)), max(1, round(scale * image.height))
+    digit = Image.new("L", (28, 28), 0)
+    digit.paste(image.resize(size, Image.Resampling.BOX), ((28 - size[0]) // 2, (28 - size[1]) // 2))
+    return digit, label
+
+
+def in_pencil(digit: Image.Image, side: int, random: np.random.Generator) -> Image.Image:
+    """A digit of few pixels, grey and uneven, dark on white."""
+    large = digit.resize((8 * side, 8 * side), Image.Resampling.BICUBIC)
+    large = large.filter(ImageFilter.MinFilter(int(random.choice([1, 3, 5, 9]))))
+    levels = np.asarray(large.resize((side, side), Image.Resampling.BOX), dtype=np.float32)
+    uneven = random.uniform(0.4, 1, levels.shape) * random.uniform(0.4, 1)
+    noise = random.normal(0, random.uniform(0, 5), levels.shape)
+    return Image.fromarray((255 - levels * uneven + noise).clip(0, 255).astype(np.uint8))
+
+
 def by_hand(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """Print as a hand would write it: bent, slanted, with a thicker or thinner pen."""
     side = image.width
