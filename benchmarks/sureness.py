@@ -2,12 +2,13 @@
 
     python benchmarks/sureness.py [--ckpt PATH] [--images 2400]
 
-Draws pages, disguises and things that are no digits (tests/pages.py) from MNIST's test digits, which
-the weights were not trained on; a twentieth of them, on which tests/ and benchmarks/wild.py measure,
-is left out. Each image goes through page.py, as a user's file does, so that the regressions see what
-predict sees: digits, and also digits with a frame or a neighbour. A quarter of the images is kept
-back: on it `least` is chosen, below which 2 % of the digits that are read right lie, and the curve is
-measured. Writes mnist_lit/assets/sureness.npz and benchmarks/results/sureness.json.
+Draws pages, disguises and things that are no digits (tests/pages.py) from MNIST's test digits, on
+which the weights were not trained; a twentieth of them, with which tests/ and benchmarks/wild.py
+measure, is left out. Each image goes through page.py, as a user's file does, so that the
+regressions see what predict sees: digits, and also digits with a frame or a neighbour. A quarter
+of what is found is kept back: on it the curve is measured, and `least` is chosen, below which lie
+MARKED of the digits that are read right. Writes mnist_lit/assets/sureness.npz and
+benchmarks/results/sureness.json.
 """
 
 import argparse
@@ -115,9 +116,7 @@ def fit(clues: Tensor, read: Tensor, right: Tensor, decay: float) -> tuple[Tenso
     shared = torch.zeros(clues.shape[1], requires_grad=True)
     own = torch.zeros(10, clues.shape[1], requires_grad=True)
     bias = torch.zeros(10, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [shared, own, bias], max_iter=300, line_search_fn="strong_wolfe"
-    )
+    optimizer = torch.optim.LBFGS([shared, own, bias], max_iter=300, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -30,19 +30,54 @@ THIN_STROKE = 1.7
 SQUARE = np.ones((3, 3), dtype=np.uint8)
 
 
+class Ink(NamedTuple):
+    """Where the ink of an image is."""
+
+    levels: Array  # (H, W) in [0, 1]: 0 on paper, 1 in a stroke
+    both: bool  # whether some of what differs most is darker than the paper, some lighter
+
+    def mask(self) -> Mask:
+        return cv2.blur(self.levels, (3, 3), borderType=cv2.BORDER_REPLICATE) > 0.3
+
+    def box(self) -> Box:
+        """Of its large parts.
+
+        Raises:
+            UnreadableImageError: There is nothing.
+        """
+        return box_of(self.levels * large_parts(self.mask()) > 0.1)
+
+
 def prepare(image: Image.Image) -> Array:
     """An RGB image of one digit -> (28, 28) in [0, 1], white on black, as MNIST shows it.
 
     Raises:
         UnreadableImageError: Nothing stands out from the paper.
     """
-    colors = np.asarray(image)
-    ink = find_ink(colors, SEEN_AT)
-    zoom = max(image.size) / max(ink.levels.shape)
+    return whole(np.asarray(image))[0]
+
+
+def whole(colors: Colors, shade: int = 0, ink: Ink | None = None) -> tuple[Array, list[float]]:
+    """(H, W, 3), all of it one digit -> (28, 28) and the box of its ink, in pixels of `colors`.
+
+    Args:
+        shade: As of find_ink.
+        ink: That of `colors`, if it is already known.
+
+    Raises:
+        UnreadableImageError: Nothing stands out from the paper.
+    """
+    ink = ink or find_ink(colors, SEEN_AT, shade)
+    zoom, left, top = max(colors.shape[:2]) / max(ink.levels.shape), 0, 0
     if zoom > 1:  # the digit may be small on a large sheet: look again, closer
         left, top, right, bottom = around([round(zoom * edge) for edge in ink.box()], colors.shape)
-        ink = find_ink(colors[top:bottom, left:right], SEEN_AT)
-    return as_mnist(ink.levels * large_parts(ink.mask()))
+        ink = find_ink(colors[top:bottom, left:right], SEEN_AT, shade)
+        zoom = max(bottom - top, right - left) / max(ink.levels.shape)
+    levels = ink.levels * large_parts(ink.mask())
+    box = [
+        zoom * edge + move for edge, move in zip(box_of(levels > 0.1), (left, top) * 2, strict=True)
+    ]
+    return as_mnist(levels), box
 
 
 def around(box: list[int], shape: tuple[int, ...]) -> Box:
@@ -56,19 +91,6 @@ def around(box: list[int], shape: tuple[int, ...]) -> Box:
         min(right + margin + 1, width),
         min(bottom + margin + 1, height),
     )
-
-
-class Ink(NamedTuple):
-    """Where the ink of an image is."""
-
-    levels: Array  # (H, W) in [0, 1]: 0 on paper, 1 in a stroke
-    contrast: float  # between ink and paper, of the way from black to white
-
-    def mask(self) -> Mask:
-        return cv2.blur(self.levels, (3, 3), borderType=cv2.BORDER_REPLICATE) > 0.3
-
-    def box(self) -> Box:
-        return box_of(self.levels * large_parts(self.mask()) > 0.1)
 
 
 def box_of(mask: Mask) -> Box:
@@ -95,18 +117,22 @@ def find_ink(colors: Colors, seen_at: int, shade: int = 0) -> Ink:
     """
     seen = fraction(shrunk(colors, seen_at))
     difference = seen - paper(seen)
+    lighter = difference @ np.full(3, 1 / 3, dtype=np.float32)
     # The ink's color relative to the paper: the mean of what differs by over half of the most.
-    distance = cv2.blur(np.linalg.norm(difference, axis=2), (3, 3), borderType=cv2.BORDER_REPLICATE)
+    distance = np.sqrt(np.einsum("hwc,hwc->hw", difference, difference))
+    distance = cv2.blur(distance, (3, 3), borderType=cv2.BORDER_REPLICATE)
     if shade:
-        distance = np.where(difference.sum(axis=2) * shade > 0, distance, 0)
-    color = difference[distance >= 0.5 * distance.max()].mean(axis=0)
+        distance = np.where(lighter * shade > 0, distance, 0)
+    strong = distance >= 0.5 * distance.max()
+    color = difference[strong].mean(axis=0)
     contrast = float(np.linalg.norm(color))
-    ink = difference @ color / max(contrast, 1e-6) ** 2  # 0 on paper, 1 in a stroke
+    ink = difference @ (color / max(contrast, 1e-6) ** 2)  # 0 on paper, 1 in a stroke
     noise = _spread(ink)
     if contrast < MIN_CONTRAST or noise > MAX_NOISE:
         raise UnreadableImageError("blank: nothing stands out from the paper")
     floor = min(max(0.05, 3 * noise), 0.4)
-    return Ink(np.clip((ink - floor) / (1 - floor), 0, 1).astype(np.float32), contrast)
+    levels = np.clip((ink - floor) / (1 - floor), 0, 1).astype(np.float32)
+    return Ink(levels, 0.1 < float((lighter[strong] > 0).mean()) < 0.9)
 
 
 def shrunk(colors: Colors, side: int) -> Colors:
@@ -134,17 +160,17 @@ def paper(known: Array) -> Array:
     border = np.concatenate([known[[0, -1]].reshape(-1, 3), known[:, [0, -1]].reshape(-1, 3)])
     scale = min(1, 32 / max(height, width))  # averages, in which noise is small
     small = (max(1, round(scale * width)), max(1, round(scale * height)))
-    sample = cv2.resize(known, small, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    sample = cv2.resize(known, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).T
     fitted = _quadratic(small[1], small[0]).reshape(-1, 6)
-    stiff = np.diag(np.array([0, 1, 1, 10, 10, 10], dtype=np.float32)) * (0.001 * len(sample))
-    residual = np.abs(sample - np.median(border, axis=0)).max(axis=1)
+    stiff = np.diag(np.array([0, 1, 1, 10, 10, 10], dtype=np.float32)) * (0.001 * sample.shape[1])
+    residual = np.abs(sample - np.median(border, axis=0)[:, None]).max(axis=0)
     for far in (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05):
         weights = np.clip(1 - (residual / far) ** 2, 0, 1) ** 2
-        weighted = fitted * weights[:, None]
-        normal = weighted.T @ fitted + stiff * far
+        weighted = (fitted * weights[:, None]).T
+        normal = weighted @ fitted + stiff * far
         normal[0, 0] += 1e-6  # solvable when nothing is near the surface
-        surface = np.linalg.solve(normal, weighted.T @ sample)
-        residual = np.abs(sample - fitted @ surface).max(axis=1)
+        surface = np.linalg.solve(normal, weighted @ sample.T)
+        residual = np.abs(sample - surface.T @ fitted.T).max(axis=0)
     return _quadratic(height, width) @ surface
 
 

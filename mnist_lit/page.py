@@ -5,6 +5,7 @@ lines set aside, then connected parts, then which of them are digits, then lines
 page can be taken in several ways, each is a layout, and the network is asked about all of them.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,12 +24,10 @@ from mnist_lit.ink import (
     as_mnist,
     box_of,
     find_ink,
-    fraction,
     large_parts,
-    paper,
-    shrunk,
+    whole,
 )
-from mnist_lit.views import PAGE_AT, View, flattened, panels, without_lines
+from mnist_lit.views import PAGE_AT, View, flattened, panels, view_of, without_lines
 
 MAX_DIGITS = 100  # on a page; with more it is text or a picture
 
@@ -61,15 +60,15 @@ def layouts(image: Image.Image, single: bool = False) -> list[Layout]:
     Raises:
         UnreadableImageError: Nothing stands out from the paper.
     """
-    whole = View(np.asarray(image), np.eye(3))
-    found = _of_view(whole, 0.0, "whole")
+    page = view_of(np.asarray(image))
+    found = _of_view(page, 0.0, "whole")
     tidy = len(found) == 1
-    for i, view in enumerate(panels(whole)):
+    for i, view in enumerate(panels(page)):
         found += _of_view(view, i - 2.0, "panel")
-    if (not tidy or _wide(found[0])) and (unlined := without_lines(whole)):
+    if (not tidy or _wide(found[0])) and (unlined := without_lines(page)):
         found += _of_view(*unlined, "unlined")
     if not tidy:
-        found += _of_view(flattened(whole), 0.5, "flattened")
+        found += _of_view(flattened(page), 0.5, "flattened")
     if not found:
         raise UnreadableImageError("blank: nothing stands out from the paper")
     if single:
@@ -79,60 +78,44 @@ def layouts(image: Image.Image, single: bool = False) -> list[Layout]:
 
 def _wide(layout: Layout) -> bool:
     left, top, right, bottom = layout.digits[0].box
-    return right - left > 0.6 * (bottom - top)
+    return right - left > 0.7 * (bottom - top)
 
 
 def _of_view(view: View, cost: float, name: str) -> list[Layout]:
     """The layouts of one view: everything as one digit, and what is left after tidying."""
-    found = []
-    for shade in (0, *_shades(view)):
+    found, shades = list[Layout](), [0]
+    while shades:
+        shade = shades.pop(0)
         try:
-            ink = find_ink(view.colors, PAGE_AT, shade)
-            plain = _whole(view, shade)
+            ink = find_ink(view.small, SEEN_AT, shade)
+            pixels, box = whole(view.colors, shade, ink)
         except UnreadableImageError:
             continue
+        shades += [-1, 1] if ink.both and not shade else []
+        found.append(Layout([[Found(pixels, _in_image(view, box))]], cost, name))
         groups = digits_among(connected(ink.levels), ink.levels.shape)
-        number = sum(map(len, groups))
-        found.append(Layout([[plain]], cost, name))
-        if 1 < number <= MAX_DIGITS or (number == 1 and not _all_large(groups[0][0], ink.levels)):
+        if _tidy(groups, ink.levels) and not _wide(found[-1]):
+            continue
+        if max(view.colors.shape) > SEEN_AT:  # look at it closer
+            with suppress(UnreadableImageError):
+                many = sum(map(len, groups)) > 3
+                ink = find_ink(view.small, 2 * PAGE_AT if many else PAGE_AT, shade)
+                groups = digits_among(connected(ink.levels), ink.levels.shape)
+        if not _tidy(groups, ink.levels) and sum(map(len, groups)) <= MAX_DIGITS:
             lines = [[_take(view, ink.levels, mask) for mask in line] for line in groups]
             found.append(Layout(lines, cost, f"{name}, tidied"))
     return found
 
 
-def _shades(view: View) -> tuple[int, ...]:
-    """-1 and 1 if there is as much darker as there is lighter than the paper, else nothing."""
-    seen = fraction(shrunk(view.colors, SEEN_AT))
-    try:
-        difference = (seen - paper(seen)).mean(axis=2)
-    except np.linalg.LinAlgError:
-        return ()
-    dark, light = (np.maximum(sign * difference, 0) for sign in (-1, 1))
-    strong = 0.4 * max(dark.max(), light.max())
-    dark_area, light_area = (dark > strong).sum(), (light > strong).sum()
-    return (-1, 1) if min(dark_area, light_area) > 0.1 * max(dark_area, light_area) else ()
+def _tidy(groups: list[list[Mask]], levels: Array) -> bool:
+    """Whether there is one digit, and it is all that the plain reading takes."""
+    return len(groups) == 1 and len(groups[0]) == 1 and _all_large(groups[0][0], levels)
 
 
 def _all_large(mask: Mask, levels: Array) -> bool:
     """Whether a group is all that the plain reading takes."""
     ink = levels > 0.3
     return not (ink & large_parts(ink) & ~cv2.dilate(mask.view(np.uint8), SQUARE).view(bool)).any()
-
-
-def _whole(view: View, shade: int) -> Found:
-    """Everything large in a view as one digit."""
-    ink = find_ink(view.colors, SEEN_AT, shade)
-    height, width = view.colors.shape[:2]
-    zoom = max(height, width) / max(ink.levels.shape)
-    box, left, top = ink.box(), 0, 0
-    if zoom > 1:  # the digit may be small on a large sheet: look again, closer
-        left, top, right, bottom = around([round(zoom * edge) for edge in box], (height, width))
-        closer = view.colors[top:bottom, left:right]
-        ink = find_ink(closer, SEEN_AT, shade)
-        box, zoom = ink.box(), max(closer.shape[:2]) / max(ink.levels.shape)
-    pixels = as_mnist(ink.levels * large_parts(ink.mask()))
-    x, y = zoom * np.array(box[::2]) + left, zoom * np.array(box[1::2]) + top
-    return Found(pixels, _in_image(view, [x[0], y[0], x[1], y[1]]))
 
 
 def _take(view: View, levels: Array, mask: Mask) -> Found:

@@ -74,6 +74,14 @@ def save(image: Image.Image, path: Path) -> None:
         image.save(partial)
 
 
+def make_folder(parser: argparse.ArgumentParser, flag: str, folder: Path | None) -> None:
+    try:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"{flag} {folder}: {explain(error)}")
+
+
 def save_inputs(folder: Path, file: str, reading: Reading, taken: set[Path]) -> None:
     """Write what the network saw: STEM.png, of several digits STEM_1.png, STEM_2.png, ..."""
     for number, digit in enumerate(reading.digits, 1):
@@ -189,12 +197,8 @@ def main() -> None:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
-    for flag, folder in (("--save-inputs", args.save_inputs), ("--annotate", args.annotate)):
-        try:
-            if folder:
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            parser.error(f"{flag} {folder}: {explain(error)}")
+    make_folder(parser, "--save-inputs", args.save_inputs)
+    make_folder(parser, "--annotate", args.annotate)
     for note in notes:
         print(f"note: {printable(note)}", file=sys.stderr)
     # Of files over MAX_PIXELS, which get an error line of their own.

@@ -1,10 +1,11 @@
 """Whether an answer is vouched for: how sure it is that an image shows a digit, and that one.
 
-The softmax alone does not tell: it knows ten digits and nothing else, and is as sure of a B that it
-is an 8. So for each digit c a logistic regression tells real c's, read as such, from all else that is
-read as c (letters, scribbles, digits with a frame or a neighbour, other digits), from the network's
-own last features. It is fitted by benchmarks/sureness.py to the shipped weights, on images that they
-were not trained on, and belongs to them alone; of another network, the softmax has to do.
+The softmax alone does not tell: it knows ten digits and nothing else, and is as sure of a B that
+it is an 8. So for each digit c a logistic regression tells real c's, read as such, from all else
+that is read as c (letters, scribbles, digits with a frame or a neighbour, other digits), by the
+network's own last features. It is fitted by benchmarks/sureness.py to the shipped weights, on
+images that they were not trained on, and belongs to them alone; of another network, the softmax
+has to do.
 """
 
 from functools import cache
@@ -26,8 +27,8 @@ class Sureness:
 
     Args:
         network: In evaluation mode.
-        fitted: The `weights` (10, D), `bias` (10,) and `least` of the logistic regressions, with the
-            `fingerprint` of the network to which they were fitted; as default those of the
+        fitted: The `weights` (10, D), `bias` (10,) and `least` of the logistic regressions, with
+            the `fingerprint` of the network to which they were fitted; as default those of the
             shipped weights.
     """
 

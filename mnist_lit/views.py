@@ -10,7 +10,8 @@ import numpy.typing as npt
 from mnist_lit.images import UnreadableImageError
 from mnist_lit.ink import SEEN_AT, SQUARE, Array, Colors, box_of, find_ink, fraction, shrunk
 
-PAGE_AT = 400  # pixels of the longer side at which a page is searched: 20 digits in a row
+SMALL = 512  # pixels of the longer side: enough to find digits, not to read them
+PAGE_AT = 256  # pixels of the longer side at which a page is searched
 Bits = npt.NDArray[np.uint8]  # (H, W), 0 or 1
 UPRIGHT = np.ones((3, 1), np.uint8)
 
@@ -19,12 +20,17 @@ class View(NamedTuple):
     """A page or a part of it."""
 
     colors: Colors
+    small: Colors  # the same, no side over SMALL
     back: npt.NDArray[np.float64]  # (3, 3): from the view's pixels to those of the image
+
+
+def view_of(colors: Colors, back: npt.NDArray[np.float64] | None = None) -> View:
+    return View(colors, shrunk(colors, SMALL), np.eye(3) if back is None else back)
 
 
 def without_lines(view: View) -> tuple[View, float] | None:
     """A view with its straight lines painted over, and what that costs; None if it has none."""
-    seen = shrunk(view.colors, PAGE_AT)
+    seen = shrunk(view.small, PAGE_AT)
     try:
         mask = (find_ink(seen, PAGE_AT).levels > 0.2).view(np.uint8)
     except UnreadableImageError:
@@ -39,7 +45,7 @@ def without_lines(view: View) -> tuple[View, float] | None:
     zoom = max(view.colors.shape) / max(seen.shape)
     painted = cv2.inpaint(seen, lines, 3, cv2.INPAINT_TELEA)
     # One line may as well be the stroke of a digit that fills the image.
-    return View(painted, view.back @ np.diag([zoom, zoom, 1])), -1.0 if number > 1 else 0.5  # type: ignore[arg-type]
+    return view_of(painted, view.back @ np.diag([zoom, zoom, 1])), -1.0 if number > 1 else 0.5  # type: ignore[arg-type]
 
 
 def _runs(mask: Bits) -> Bits:
@@ -83,11 +89,11 @@ def _underline(mask: Bits) -> Bits | None:
 
 def flattened(view: View) -> View:
     """A view without what is wide on it, as shadows and desks are: less its local median."""
-    seen = shrunk(view.colors, 2 * SEEN_AT)
+    seen = shrunk(view.small, 2 * SEEN_AT)
     zoom = max(view.colors.shape) / max(seen.shape)
     ground = cv2.medianBlur(seen, min(max(seen.shape) // 2 | 1, 255))
     flat = 160 + seen.astype(np.int16) - ground
-    return View(flat.clip(0, 255).astype(np.uint8), view.back @ np.diag([zoom, zoom, 1]))
+    return view_of(flat.clip(0, 255).astype(np.uint8), view.back @ np.diag([zoom, zoom, 1]))
 
 
 def panels(view: View) -> list[View]:
@@ -95,7 +101,7 @@ def panels(view: View) -> list[View]:
     size = max(view.colors.shape[:2])
     if min(view.colors.shape[:2]) < 24:
         return []
-    seen = shrunk(view.colors, 256)
+    seen = shrunk(view.small, 200)
     if size < 100:
         seen = cv2.resize(seen, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     scale = size / max(seen.shape[:2])
@@ -186,4 +192,4 @@ def _panel(view: View, hull: npt.NDArray[np.float64], scale: float) -> View:
     within = middle + (within - middle) * (1 - 2 * inset / max(width, height))
     mask = cv2.fillConvexPoly(np.zeros(colors.shape[:2], np.uint8), within.round().astype(int), 1)
     colors[mask == 0] = np.median(colors[mask > 0], axis=0)  # paper, unless it is all ink
-    return View(colors, view.back @ np.linalg.inv(forward))
+    return view_of(colors, view.back @ np.linalg.inv(forward))

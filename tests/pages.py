@@ -345,7 +345,9 @@ def printed(random: np.random.Generator) -> Digit:
     scale = 20 / max(image.size)
     size = max(1, round(scale * image.width)), max(1, round(scale * image.height))
     digit = Image.new("L", (28, 28), 0)
-    digit.paste(image.resize(size, Image.Resampling.BOX), ((28 - size[0]) // 2, (28 - size[1]) // 2))
+    digit.paste(
+        image.resize(size, Image.Resampling.BOX), ((28 - size[0]) // 2, (28 - size[1]) // 2)
+    )
     return digit, label
 
 

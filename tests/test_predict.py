@@ -19,7 +19,8 @@ from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image
 from mnist_lit.ink import prepare
-from mnist_lit.predict import Reading, main, read_digits
+from mnist_lit.predict import main
+from mnist_lit.reading import Reading, read_digits
 
 COUNT = 500
 
@@ -42,7 +43,7 @@ def test_disguised_digits_are_read(name: str, sample: tuple[list[Image.Image], l
     files = [io.BytesIO(DISGUISES[name](digit, random)) for digit in digits]
     results = list(read_digits(load_pretrained(), files))
     right = sum(
-        isinstance(result, Reading) and result.top(1)[0][0] == label
+        isinstance(result, Reading) and result.number == str(label)
         for result, label in zip(results, labels, strict=True)
     )
     print(f"{name}: {right} of {COUNT} right")  # pytest -s shows the table
@@ -114,8 +115,12 @@ def test_any_picture_is_prepared_or_refused(
     file = encoded(image if mode in ("I;16", "F") else image.convert(mode), kind)
     [result] = read_digits(load_pretrained(), [io.BytesIO(file)])
     if isinstance(result, Reading):
-        assert np.isfinite(result.pixels).all()
-        assert sum(result.probabilities) == pytest.approx(1, abs=1e-5)
+        for digit in result.digits:
+            assert np.isfinite(digit.pixels).all()
+            assert sum(digit.probabilities) == pytest.approx(1, abs=1e-5)
+            left, top, right, bottom = digit.box
+            assert -1 <= left < right <= width + 1
+            assert -1 <= top < bottom <= height + 1
     else:
         assert "blank" in str(result)
 
@@ -180,7 +185,7 @@ def test_files_folders_and_patterns_in_order(
     (folder / "notes.txt").write_text("not an image")
     done = predict(folder / "2.png", folder, folder / "[01].png")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == f"note: {folder}: 1 skipped by their names: 1 .txt\n"
     expected = [(name, sample[1][name]) for name in (2, 0, 1, 2, 0, 1)]
     lines = done.stdout.splitlines()
     assert len(lines) == len(expected)
@@ -195,8 +200,9 @@ def test_json_has_a_line_for_every_file(
     (folder / "broken.png").write_bytes(b"no image")
     call(str(folder / "1.png"), str(folder / "broken.png"), "missing.png", "--json", "--top", "3")
     good, broken, missing = map(json.loads, capsys.readouterr().out.splitlines())
-    assert set(good) == {"file", "digit", "probability", "top"}
+    assert set(good) == {"file", "digit", "probability", "top", "number"}
     assert good["digit"] == sample[1][1]
+    assert good["number"] == str(good["digit"])
     assert [good["digit"], good["probability"]] == good["top"][0]
     assert len(good["top"]) == 3
     assert good["top"] == sorted(good["top"], key=lambda pair: -pair[1])
