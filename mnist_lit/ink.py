@@ -25,6 +25,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 SEEN_AT = 128  # pixels of the longer side at which the ink of a digit is looked for
 MIN_CONTRAST = 0.06  # between ink and paper, of the way from black to white
 MAX_NOISE = 0.5  # of the paper, relative to the contrast
+BLANK = 0.1  # noise of a sheet that has nothing else on it, of the way from black to white
 USUAL_STROKE = 2.5  # pixels: the median of MNIST's digits, 96 % of which have 1.7 to 3.9
 THIN_STROKE = 1.7
 SQUARE = np.ones((3, 3), dtype=np.uint8)
@@ -128,8 +129,10 @@ def find_ink(colors: Colors, seen_at: int, shade: int = 0) -> Ink:
     contrast = float(np.linalg.norm(color))
     ink = difference @ (color / max(contrast, 1e-6) ** 2)  # 0 on paper, 1 in a stroke
     noise = _spread(ink)
-    if contrast < MIN_CONTRAST or noise > MAX_NOISE:
+    if contrast < MIN_CONTRAST or (noise > MAX_NOISE and noise * contrast < BLANK):
         raise UnreadableImageError("blank: nothing stands out from the paper")
+    if noise > MAX_NOISE:
+        raise UnreadableImageError("no digit: nothing like ink on paper")
     floor = min(max(0.05, 3 * noise), 0.4)
     levels = np.clip((ink - floor) / (1 - floor), 0, 1).astype(np.float32)
     return Ink(levels, 0.1 < float((lighter[strong] > 0).mean()) < 0.9)

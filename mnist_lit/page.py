@@ -108,8 +108,10 @@ def _of_view(view: View, cost: float, name: str) -> list[Layout]:
 
 
 def _tidy(groups: list[list[Mask]], levels: Array) -> bool:
-    """Whether there is one digit, and it is all that the plain reading takes."""
-    return len(groups) == 1 and len(groups[0]) == 1 and _all_large(groups[0][0], levels)
+    """Whether there is at most one digit, and it is all that the plain reading takes."""
+    if not groups:
+        return True
+    return len(groups) == 1 == len(groups[0]) and _all_large(groups[0][0], levels)
 
 
 def _all_large(mask: Mask, levels: Array) -> bool:
@@ -179,6 +181,8 @@ def connected(levels: Array) -> list[Part]:
 
 def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
     """Parts of a page -> the ink of each digit, left to right in lines from top to bottom."""
+    if not parts:
+        return []
     height, width = shape[:2]
     frames = [part for part in parts if _encloses(part, parts)]
     loose = [part for part in parts if part not in frames] or parts

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from conftest import Survived
 from disguises import CLEAN, DISGUISES, encoded, enlarged
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
@@ -122,7 +124,7 @@ def test_any_picture_is_prepared_or_refused(
             assert -1 <= left < right <= width + 1
             assert -1 <= top < bottom <= height + 1
     else:
-        assert "blank" in str(result)
+        assert str(result).startswith(("blank: ", "no digit: "))
 
 
 def test_mutated_files_never_crash(
@@ -169,13 +171,16 @@ def folder(tmp_path: Path, sample: tuple[list[Image.Image], list[int]]) -> Path:
     return tmp_path
 
 
-def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
+def predict(
+    *arguments: object, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mnist_lit.predict", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, **env},
     )
 
 
@@ -280,3 +285,107 @@ def test_shipped_weights_read_the_test_set() -> None:
         predicted = torch.cat([network(batch / 255).argmax(dim=1) for batch in images.split(1000)])
     accuracy = float((predicted == labels).float().mean())
     assert accuracy >= 0.9955
+
+
+def test_a_number_is_told_with_its_least_sure_digit(
+    folder: Path, sample: tuple[list[Image.Image], list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Image.new("L", (560, 200), 255)
+    for i in range(4):
+        page.paste(enlarged(sample[0][i], 140), (10 + 135 * i, 30))
+    page.save(folder / "number.png")
+    number = "".join(map(str, sample[1][:4]))
+    path = str(folder / "number.png")
+    assert call(path, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"file", "number", "probability", "lines", "digits"}
+    assert (answer["number"], answer["lines"]) == (number, [number])
+    assert [str(digit["digit"]) for digit in answer["digits"]] == list(number)
+    assert answer["probability"] in [digit["probability"] for digit in answer["digits"]]
+    lefts = [digit["box"][0] for digit in answer["digits"]]
+    assert lefts == sorted(lefts)
+    assert call(path) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"{path}  {number}  ")
+    assert "digit " in line
+    assert call(path, "--json", "--single") == 0
+    assert "digit" in json.loads(capsys.readouterr().out)
+
+
+def test_what_is_not_vouched_for_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = Image.new("L", (200, 200), 255)
+    zigzag = [(20 + 20 * i, 40 + 90 * (i % 2)) for i in range(9)]
+    ImageDraw.Draw(picture).line(zigzag, 0, 6)
+    picture.save(tmp_path / "picture.png")
+    assert call(str(tmp_path / "picture.png"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["uncertain"] is True
+    assert call(str(tmp_path / "picture.png")) == 0
+    assert "?" in capsys.readouterr().out
+
+
+def test_annotate_draws_boxes_and_leaves_the_image_alone(folder: Path) -> None:
+    before = (folder / "0.png").read_bytes()
+    assert call(str(folder / "0.png"), "--annotate", str(folder)) == 0
+    assert (folder / "0.png").read_bytes() == before
+    drawn = np.asarray(Image.open(folder / "0-2.png").convert("RGB")).astype(int)
+    assert (drawn[..., 1] - drawn[..., 0] > 60).any()  # green
+
+
+def test_save_inputs_beside_the_inputs_overwrites_none(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for _ in range(2):
+        assert call(*map(str, before), "--save-inputs", str(folder)) == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert len(list(folder.iterdir())) == 3 * len(before)
+
+
+def test_pages_that_are_not_read_are_told_of(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [Image.open(folder / f"{i}.png") for i in range(3)]
+    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+    assert call(str(folder / "pages.tif")) == 0
+    assert "the first of 3 pages was read" in capsys.readouterr().err
+
+
+def test_odd_names_stay_on_their_line(folder: Path) -> None:
+    names = ["new\nline.png", "caf\u00e9.png", b"\xff.png".decode("utf-8", "surrogateescape")]
+    for name in names:
+        (folder / name).write_bytes((folder / "0.png").read_bytes())
+    done = predict(*(folder / name for name in names), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3
+    assert "new\\nline.png" in done.stdout
+
+
+def test_a_reader_that_leaves_and_a_full_disk_end_it_in_a_line(folder: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit.predict", *[str(folder)] * 2000]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command[:5], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == b"error: standard output: No space left on device\n"
+
+
+def test_ctrl_c_ends_it_in_a_line(folder: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit.predict", *[str(folder)] * 2000]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read() == b"interrupted\n"
+        assert process.wait(60) == 130
