@@ -29,7 +29,8 @@ from mnist_lit.ink import (
 )
 from mnist_lit.views import PAGE_AT, View, flattened, panels, view_of, without_lines
 
-MAX_DIGITS = 100  # on a page; with more it is text or a picture
+MAX_DIGITS = 60  # on a page; with more it is text or a picture
+MAX_PARTS = 150  # the largest, of which one looks for digits
 
 
 class Found(NamedTuple):
@@ -169,7 +170,7 @@ def connected(levels: Array) -> list[Part]:
     areas = np.bincount(labels[mask > 0], minlength=len(stats))
     areas[0] = 0
     order = [
-        i for i in np.argsort(-areas)[: 4 * MAX_DIGITS] if areas[i] >= max(areas.max() / 200, 3)
+        i for i in np.argsort(-areas)[:MAX_PARTS] if areas[i] >= max(areas.max() / 200, 3)
     ]
     parts = []
     for i in order:

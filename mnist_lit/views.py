@@ -45,7 +45,7 @@ def without_lines(view: View) -> tuple[View, float] | None:
     zoom = max(view.colors.shape) / max(seen.shape)
     painted = cv2.inpaint(seen, lines, 3, cv2.INPAINT_TELEA)
     # One line may as well be the stroke of a digit that fills the image.
-    return view_of(painted, view.back @ np.diag([zoom, zoom, 1])), -1.0 if number > 1 else 0.5  # type: ignore[arg-type]
+    return view_of(painted, view.back @ np.diag([zoom, zoom, 1])), 0.0 if number > 1 else 0.5  # type: ignore[arg-type]
 
 
 def _runs(mask: Bits) -> Bits:
