@@ -1,13 +1,14 @@
 """Fits mnist_lit/sureness.py to the shipped weights, and measures what it is worth.
 
-    python benchmarks/sureness.py [--ckpt PATH] [--images 2400]
+    python benchmarks/sureness.py [--ckpt PATH] [--examples FILE]
 
 Draws pages, disguises and things that are no digits (tests/pages.py) from MNIST's test digits, on
 which the weights were not trained; a twentieth of them, with which tests/ and benchmarks/wild.py
 measure, is left out. Each image goes through page.py, as a user's file does, so that the
 regressions see what predict sees: digits, and also digits with a frame or a neighbour. A quarter
 of what is found is kept back: on it the curve is measured, and `least` is chosen, below which lie
-MARKED of the digits that are read right. Writes mnist_lit/assets/sureness.npz and
+MARKED of the digits that are read right. The examples do not depend on the weights: in FILE they
+are kept for the next time. Writes mnist_lit/assets/sureness.npz and
 benchmarks/results/sureness.json.
 """
 
@@ -39,10 +40,24 @@ from mnist_lit.weights import load_network  # noqa: E402
 
 MARKED = 0.02  # of the digits that are read right, on what is kept back
 NONE = -1  # the label of what is no digit
+SEEDS, IMAGES = (21, 22), 1400  # what is drawn: so many images with each seed
 
 
-def draw(number: int, seed: int = 0) -> tuple[Tensor, npt.NDArray[np.int64], list[str]]:
-    """Drawn images -> what page.py takes for digits: (N, 1, 28, 28), their labels, their kinds."""
+def examples(file: Path | None) -> tuple[Tensor, Tensor, list[str]]:
+    """(N, 1, 28, 28) in [0, 1], their labels and kinds; from the file, if it is there."""
+    if file and file.exists():
+        with np.load(file) as kept:
+            x, y, k = kept["x"], kept["y"], kept["k"]
+    else:
+        drawn = [draw(IMAGES, seed) for seed in SEEDS]
+        x, y, k = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        if file:
+            np.savez_compressed(file, x=x, y=y, k=k)
+    return torch.from_numpy(x)[:, None].float() / 255, torch.from_numpy(y), k.tolist()
+
+
+def draw(number: int, seed: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    """Drawn images -> what page.py takes for digits: (N, 28, 28), their labels, their kinds."""
     random = np.random.default_rng(seed)
     images, labels = test_digits()
     kept = np.array([i for i in range(len(images)) if i % 20])
@@ -93,10 +108,10 @@ def draw(number: int, seed: int = 0) -> tuple[Tensor, npt.NDArray[np.int64], lis
                 if kind == "alone":
                     best = float(len(layout.digits) == 1)
                 if not 0.5 < best < 0.7:  # else it is hard to say
-                    pixels.append(one_found.pixels)
+                    pixels.append((255 * one_found.pixels).round().astype(np.uint8))
                     truth.append(int(label) if best >= 0.7 else NONE)
                     kinds.append(kind)
-    return torch.from_numpy(np.stack(pixels))[:, None], np.array(truth), kinds
+    return np.stack(pixels), np.array(truth), np.array(kinds)
 
 
 def _overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
@@ -134,15 +149,15 @@ def fit(clues: Tensor, read: Tensor, right: Tensor, decay: float) -> tuple[Tenso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ckpt", help="weights instead of the shipped ones")
-    parser.add_argument("--images", type=int, default=2400)
+    parser.add_argument("--examples", type=Path, metavar="FILE", help="an .npz file")
     parser.add_argument("--decay", type=float, default=1e-3)
     args = parser.parse_args()
     network = load_network(args.ckpt) if args.ckpt else load_pretrained()
-    images, labels, kinds = draw(args.images)
+    images, labels, kinds = examples(args.examples)
     look = Sureness(network, {"fingerprint": 0, "least": 0}).look
     logits, clues = (torch.cat(parts) for parts in zip(*map(look, images.split(500)), strict=True))
     read = logits.argmax(dim=1)
-    right = torch.from_numpy(labels) == read
+    right = labels == read
     kept = torch.from_numpy(np.random.default_rng(1).random(len(images)) < 0.25)
     weights, bias = fit(clues[~kept], read[~kept], right[~kept].float(), args.decay)
     sureness = ((clues * weights[read]).sum(dim=1) + bias[read]).sigmoid()
@@ -154,7 +169,7 @@ def main() -> None:
         least=np.float32(least),
         fingerprint=np.float64(fingerprint(network)),
     )
-    digit = torch.from_numpy(labels) != NONE
+    digit = labels != NONE
     none = torch.tensor([kind == "nothing" for kind in kinds])
     result = {
         "examples": len(images),
@@ -168,7 +183,7 @@ def main() -> None:
         ),
         "curve": curve(sureness[kept & digit], right[kept & digit]),
     }
-    save("sureness", result, **vars(args))
+    save("sureness", result, ckpt=args.ckpt, decay=args.decay)
     print(result)
 
 

@@ -169,9 +169,7 @@ def connected(levels: Array) -> list[Part]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     areas = np.bincount(labels[mask > 0], minlength=len(stats))
     areas[0] = 0
-    order = [
-        i for i in np.argsort(-areas)[:MAX_PARTS] if areas[i] >= max(areas.max() / 200, 3)
-    ]
+    order = [i for i in np.argsort(-areas)[:MAX_PARTS] if areas[i] >= max(areas.max() / 200, 3)]
     parts = []
     for i in order:
         own = (labels == i) & (mask > 0)
