@@ -1,8 +1,9 @@
 """Draw a digit in the browser: `python -m mnist_lit.demo`, then open the address that it prints.
 
 The page posts each drawing as a PNG, a photo as it is, to `/read`, which prepares and reads it just
-as predict.py reads a file. Starlette and uvicorn serve it: the page is one file without a script or
-font from elsewhere, and sends nothing anywhere else.
+as predict.py reads a file; of several digits it shows the number, and how sure the least sure one
+is. Starlette and uvicorn serve it: the page is one file without a script or font from elsewhere,
+and sends nothing anywhere else.
 """
 
 import argparse
