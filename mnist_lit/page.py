@@ -65,7 +65,7 @@ def layouts(image: Image.Image, single: bool = False) -> list[Layout]:
     found = _of_view(page, 0.0, "whole")
     tidy = len(found) == 1
     for i, view in enumerate(panels(page)):
-        found += _of_view(view, i - 2.0, "panel")
+        found += _of_view(view, i - 0.7, "panel")
     if (not tidy or _wide(found[0])) and (unlined := without_lines(page)):
         found += _of_view(*unlined, "unlined")
     if not tidy:

@@ -17,8 +17,9 @@ from mnist_lit.page import Found, Layout, layouts
 from mnist_lit.sureness import Sureness
 
 BATCH = 256  # files that are prepared and then read together
-UPRIGHT = 0.3  # a digit that is less sure is also looked at from either side
-TURNED = 0.9  # and taken for turned if it is as sure then
+DOUBTFUL, SURE = 0.05, 0.5  # what is less sure may be left out beside what is surer
+UPRIGHT = 0.25  # a digit that is less sure is also looked at from either side
+TURNED = 0.95  # and taken for turned if it is as sure then
 
 
 class Digit(NamedTuple):
@@ -136,13 +137,17 @@ def read(network: Network, pages: list[Page]) -> Iterator[Reading]:
 
 def _worth(rows: list[list[Digit]], cost: float) -> float:
     """How good a layout is: the logarithm of how sure its least sure digit is, less its cost."""
-    return float(np.log(min(digit.sureness for row in rows for digit in row) + 1e-6)) - cost
+    least = min(digit.sureness for row in rows for digit in row)
+    return float(np.log(least + DOUBTFUL)) - cost  # between doubtful ones the plainer is taken
 
 
 def _without_doubtful(rows: list[list[Digit]]) -> list[list[Digit]]:
     """Rows without what is hardly a digit beside what surely is: crossed out, letters, marks."""
-    sure = [[digit for digit in row if digit.sureness > 0.1] for row in rows]
-    return [row for row in sure if row] if sure != rows else []
+    rest = [digit for row in rows for digit in row if digit.sureness > DOUBTFUL]
+    if not rest or min(digit.sureness for digit in rest) < SURE:
+        return []
+    fewer = [[digit for digit in row if digit.sureness > DOUBTFUL] for row in rows]
+    return [row for row in fewer if row] if fewer != rows else []
 
 
 def _turned(judge: Sureness, digit: Digit) -> Digit:
