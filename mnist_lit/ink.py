@@ -106,12 +106,13 @@ def box_of(mask: Mask) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def find_ink(colors: Colors, seen_at: int, shade: int = 0) -> Ink:
+def find_ink(colors: Colors, seen_at: int, shade: int = 0, uneven: bool = False) -> Ink:
     """(H, W, 3) RGB -> where its ink is, no side over `seen_at`.
 
     Args:
         shade: -1 looks for ink that is darker than the paper alone, 1 for lighter ink, 0 for that
             which differs most.
+        uneven: Takes also what stands on anything but even paper.
 
     Raises:
         UnreadableImageError: Nothing stands out from the paper.
@@ -129,9 +130,9 @@ def find_ink(colors: Colors, seen_at: int, shade: int = 0) -> Ink:
     contrast = float(np.linalg.norm(color))
     ink = difference @ (color / max(contrast, 1e-6) ** 2)  # 0 on paper, 1 in a stroke
     noise = _spread(ink)
-    if contrast < MIN_CONTRAST or (noise > MAX_NOISE and noise * contrast < BLANK):
+    if contrast < MIN_CONTRAST or (MAX_NOISE < noise < BLANK / contrast):
         raise UnreadableImageError("blank: nothing stands out from the paper")
-    if noise > MAX_NOISE:
+    if noise > MAX_NOISE and not uneven:
         raise UnreadableImageError("no digit: nothing like ink on paper")
     floor = min(max(0.05, 3 * noise), 0.4)
     levels = np.clip((ink - floor) / (1 - floor), 0, 1).astype(np.float32)

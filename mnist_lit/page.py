@@ -91,6 +91,7 @@ def _of_view(view: View, cost: float, name: str) -> list[Layout]:
             ink = find_ink(view.small, SEEN_AT, shade)
             pixels, box = whole(view.colors, shade, ink)
         except UnreadableImageError:
+            shades += [] if shade else [-1, 1]
             continue
         shades += [-1, 1] if ink.both and not shade else []
         found.append(Layout([[Found(pixels, _in_image(view, box))]], cost, name))
@@ -198,13 +199,11 @@ def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
     if not good:
         good = [p for p in loose if not _line(p) and not _blob(p)] or loose
     main = max(good, key=lambda part: part.area * part.height)
-    tall = [
-        part
-        for part in loose
-        if part.height >= 0.45 * main.height
-        and (part in good or (at_border(part) and not _line(part) and not _along_border(part)))
-        and part.height <= 2.2 * main.height
-    ]
+    fit = [p for p in loose if 0.45 * main.height <= p.height <= 2.2 * main.height]
+    tall = [part for part in fit if part in good]
+    cut = [p for p in fit if at_border(p) and not _line(p) and not _along_border(p)]
+    if len(cut) > len(tall):  # more than a neighbour or two: the page was cropped to its ink
+        tall += [part for part in cut if part not in tall]
     groups: list[list[Part]] = []
     for part in sorted(tall, key=lambda part: part.x):
         near = [group for group in groups if any(_stacked(part, other) for other in group)]

@@ -32,7 +32,7 @@ def without_lines(view: View) -> tuple[View, float] | None:
     """A view with its straight lines painted over, and what that costs; None if it has none."""
     seen = shrunk(view.small, PAGE_AT)
     try:
-        mask = (find_ink(seen, PAGE_AT).levels > 0.2).view(np.uint8)
+        mask = (find_ink(seen, PAGE_AT, uneven=True).levels > 0.2).view(np.uint8)
     except UnreadableImageError:
         return None
     across, down = _lines_across(mask), [line.T for line in _lines_across(mask.T)]
