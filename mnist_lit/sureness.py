@@ -72,7 +72,7 @@ class Sureness:
 
 def fingerprint(network: Network) -> float:
     """A number that is the same for the same weights."""
-    return float(sum(tensor.double().abs().sum() for tensor in network.state_dict().values()))
+    return float(sum(tensor.detach().double().abs().sum() for tensor in network.parameters()))
 
 
 def _same(one: float, other: float) -> bool:
