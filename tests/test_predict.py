@@ -171,9 +171,7 @@ def folder(tmp_path: Path, sample: tuple[list[Image.Image], list[int]]) -> Path:
     return tmp_path
 
 
-def predict(
-    *arguments: object, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def predict(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mnist_lit.predict", *map(str, arguments)],
         capture_output=True,
