@@ -279,6 +279,32 @@ def writers() -> str:
     return table("images apart | " + " | ".join(apart), [row])
 
 
+def sureness() -> str:
+    """The share of digits that is kept against how many of these are right."""
+    study = load("sureness")
+    shares, right = zip(*study["curve"], strict=True)
+    header = "of the digits, the surest | " + " | ".join(f"{100 * x:.0f} %" for x in shares)
+    return (
+        f"{table(header, [['right', *(f'{100 * x:.2f} %' for x in right)]])}\n\n"
+        f"{100 * study['nothing_refused']:.0f} % of what is no digit is marked, where 2 % of the"
+        f" digits that are read right are; by the softmax alone {100 * study['by_softmax']:.0f} %."
+    )
+
+
+def wild() -> str:
+    rows = [
+        [
+            name,
+            f"{counts['images']:,}",
+            f"{100 * counts['right'] / counts['images']:.1f} %",
+            f"{100 * counts['marked'] / counts['images']:.1f} %",
+            f"{counts['sure_wrong']}",
+        ]
+        for name, counts in load("wild")["sources"].items()
+    ]
+    return table("source | images | right | marked `?` | wrong at 95 % and more", rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "recipes": recipe_table,
     "studies": studies,
@@ -286,6 +312,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "default_seeds": default_seeds,
     "published": published,
     "speed": speed,
+    "sureness": sureness,
+    "wild": wild,
     "time_to_accuracy": time_to_accuracy,
     "step": step,
     "epochs": epochs,

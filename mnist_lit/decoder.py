@@ -1,4 +1,4 @@
-"""Images of strangers, prepared in a process that can be ended: `python -m mnist_lit.decoder`.
+"""Images of strangers, looked at in a process that can be ended: `python -m mnist_lit.decoder`.
 
 A thread that decodes an image cannot be stopped, and some images take minutes: a progressive JPEG
 of a megabyte can hold a thousand scans of all its pixels.
@@ -17,22 +17,23 @@ from typing import IO, Any
 import torch
 from PIL import Image
 
-from mnist_lit.images import Array, UnreadableImageError, open_image, prepare
+from mnist_lit.images import UnreadableImageError, open_image
+from mnist_lit.reading import Page, look
 
 SECONDS = 5.0  # for one image
 START = 60.0  # until torch is imported
 MAX_SCANS = 100  # of a JPEG; ten are usual in a progressive one
 
 
-def decode(body: bytes) -> Array:
-    """An image file's bytes -> (28, 28) in [0, 1], as prepare() returns it.
+def decode(body: bytes) -> Page:
+    """An image file's bytes -> what may be digits on it, as look() returns it.
 
     Raises:
         UnreadableImageError: It is no image, is damaged or too large, or shows nothing.
     """
     if body.startswith(b"\xff\xd8") and body.count(b"\xff\xda") > MAX_SCANS:
         raise UnreadableImageError(f"a JPEG of more than {MAX_SCANS} scans")
-    return prepare(open_image(io.BytesIO(body)))
+    return look(open_image(io.BytesIO(body)))
 
 
 class Decoder:
@@ -43,7 +44,7 @@ class Decoder:
         self.closed = self.ready = False
         self._start()
 
-    def __call__(self, body: bytes) -> Array:
+    def __call__(self, body: bytes) -> Page:
         """As decode(); one call at a time.
 
         Raises:
@@ -65,8 +66,8 @@ class Decoder:
             raise UnreadableImageError(reason) from error
         if isinstance(answer, Exception):
             raise answer
-        pixels: Array = answer
-        return pixels
+        page: Page = answer
+        return page
 
     def close(self) -> None:
         """Ends the process, and with it a call that waits for it."""

@@ -1,8 +1,9 @@
 """Draw a digit in the browser: `python -m mnist_lit.demo`, then open the address that it prints.
 
 The page posts each drawing as a PNG, a photo as it is, to `/read`, which prepares and classifies it
-as predict.py does a file. Starlette and uvicorn serve it: the page is one file without a script or
-font from elsewhere, and sends nothing anywhere else.
+as predict.py does a file; of several digits it shows the number, and how sure the least sure one
+is. Starlette and uvicorn serve it: the page is one file without a script or font from elsewhere,
+and sends nothing anywhere else.
 """
 
 import argparse
@@ -32,9 +33,10 @@ from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, test_digits
 from mnist_lit.decoder import Decoder
 from mnist_lit.errors import explain
-from mnist_lit.images import Array, UnreadableImageError
+from mnist_lit.images import UnreadableImageError
 from mnist_lit.network import Network
-from mnist_lit.predict import Reading, classify
+from mnist_lit.reading import Page, Reading
+from mnist_lit.reading import read as read_pages
 from mnist_lit.weights import load_network
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
@@ -54,14 +56,14 @@ HEADERS = {
 }
 
 
-def make_app(network: Network, decode: Callable[[bytes], Array]) -> Starlette:
+def make_app(network: Network, decode: Callable[[bytes], Page]) -> Starlette:
     page = (FILES / "demo.html").read_text("utf-8")
     page = page.replace("PARAMETERS", f"{network.parameter_count:,}")
     digits, _ = test_digits()
     in_flight = 0  # bytes
 
     def read_image(body: bytes) -> Reading:
-        return classify(network, [decode(body)])[0]
+        return next(read_pages(network, [decode(body)]))
 
     async def index(_: Request) -> Response:
         return Response(page, media_type="text/html")
@@ -99,11 +101,14 @@ def make_app(network: Network, decode: Callable[[bytes], Array]) -> Starlette:
             return error(str(unreadable), 422)
         finally:
             in_flight -= len(body)
+        least = reading.least
         return JSONResponse(
             {
-                "digit": reading.top(1)[0][0],
-                "probabilities": [round(value, 6) for value in reading.probabilities],
-                "input": (reading.pixels * 255).round().astype(int).ravel().tolist(),
+                "digit": least.digit,
+                "number": reading.number,
+                "uncertain": reading.uncertain,
+                "probabilities": [round(value, 6) for value in least.probabilities],
+                "input": (least.pixels * 255).round().astype(int).ravel().tolist(),
             }
         )
 
@@ -157,7 +162,7 @@ def serve(network: Network, listener: socket.socket) -> None:
     for decoder in decoders:
         pool.put(decoder)
 
-    def decode(body: bytes) -> Array:
+    def decode(body: bytes) -> Page:
         decoder = pool.get(timeout=QUEUE_SECONDS)
         try:
             return decoder(body)

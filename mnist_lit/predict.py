@@ -1,86 +1,44 @@
-"""Classifies the digit in image files: `python -m mnist_lit.predict FILE ... [--json]`.
+"""Classifies the digits in image files: `python -m mnist_lit.predict FILE ... [--json]`.
 
 Start-up is short on purpose: nothing here imports Lightning or torchvision.
 """
 
 import argparse
 import glob
+import io
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count, islice
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from mnist_lit import load_pretrained
 from mnist_lit.errors import explain
 from mnist_lit.files import written_whole
-from mnist_lit.images import SUFFIXES, Array, UnreadableImageError, open_image, prepare
-from mnist_lit.network import Network
+from mnist_lit.images import SUFFIXES, open_image
+from mnist_lit.reading import BATCH, Reading, read_digits
 from mnist_lit.weights import load_network
 
-BATCH = 256
 
-
-class Reading(NamedTuple):
-    """The network's answer to one image."""
-
-    pixels: Array  # (28, 28) in [0, 1], what the network saw
-    probabilities: list[float]  # of the digits 0 to 9
-
-    def top(self, number: int) -> list[tuple[int, float]]:
-        """The likeliest digits with their probabilities, best first."""
-        return sorted(enumerate(self.probabilities), key=lambda pair: -pair[1])[:number]
-
-
-def read_digits(network: Network, files: Iterable[Any]) -> Iterator[Reading | Exception]:
-    """Image files (paths or binary file objects) -> what each shows, in their order, in batches.
-
-    A file that cannot be read gives its UnreadableImageError or OSError instead of a Reading.
-    """
-    remaining = iter(files)
-    # Decoding and resizing leave the interpreter free. Each may take 400 MB for the largest file.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        while chunk := list(islice(remaining, BATCH)):
-            prepared = list(pool.map(_prepare_file, chunk))
-            images = [item for item in prepared if isinstance(item, np.ndarray)]
-            readings = iter(classify(network, images))
-            for item in prepared:
-                yield next(readings) if isinstance(item, np.ndarray) else item
-
-
-def classify(network: Network, images: list[Array]) -> list[Reading]:
-    """Prepared images (28, 28) -> the network's answer to each."""
-    if not images:
-        return []
-    batch = torch.from_numpy(np.stack(images)).unsqueeze(1)
-    with torch.inference_mode():
-        probabilities = network(batch).softmax(dim=1)
-    return [Reading(*pair) for pair in zip(images, probabilities.tolist(), strict=True)]
-
-
-def _prepare_file(file: Any) -> Array | Exception:
-    try:
-        return prepare(open_image(file))
-    except (UnreadableImageError, OSError) as error:
-        return error
-
-
-def find_files(names: list[str]) -> list[str]:
+def find_files(names: list[str]) -> tuple[list[str], list[str]]:
     """Files as they are; folders and patterns as the image files in them, sorted.
+
+    Returns:
+        The files, and a note for each folder or pattern in which others are left out.
 
     Raises:
         ValueError: A folder or pattern without an image file.
     """
     files: list[str] = []
+    notes: list[str] = []
     for name in names:
         if Path(name).is_dir():
             found = sorted(str(path) for path in Path(name).iterdir())
@@ -93,36 +51,117 @@ def find_files(names: list[str]) -> list[str]:
         if not images:
             raise ValueError(f"FILE {name}: no image file ({' '.join(SUFFIXES)}) there")
         files += images
-    return files
+        others = [Path(path).suffix for path in set(found) - set(images) if Path(path).is_file()]
+        if others:
+            kinds = ", ".join(
+                f"{number} {suffix or 'without a suffix'}"
+                for suffix, number in sorted(Counter(others).items())
+            )
+            notes.append(f"{name}: {len(others)} skipped by their names: {kinds}")
+    return files, notes
 
 
-def save_input(folder: Path, file: str, pixels: Array, taken: set[str]) -> None:
-    """Write what the network saw as folder/STEM.png; STEM-2.png and so on if the stem is taken."""
-    stem = Path(file).stem
-    name = next(n for i in count(1) if (n := stem if i == 1 else f"{stem}-{i}") not in taken)
-    taken.add(name)
-    with written_whole(folder / f"{name}.png") as partial:
-        Image.fromarray((pixels * 255).round().astype(np.uint8)).save(partial)
+def free_path(folder: Path, name: str, taken: set[Path]) -> Path:
+    """folder/NAME.png, or NAME-2.png and so on: nothing is written over, in this run or before."""
+    for number in count(1):
+        path = folder / f"{name if number == 1 else f'{name}-{number}'}.png"
+        if path not in taken and not os.path.lexists(path):
+            taken.add(path)
+            return path
+    raise AssertionError
+
+
+def save(image: Image.Image, path: Path) -> None:
+    with written_whole(path) as partial:
+        image.save(partial)
+
+
+def make_folder(parser: argparse.ArgumentParser, flag: str, folder: Path | None) -> None:
+    try:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"{flag} {folder}: {explain(error)}")
+
+
+def save_inputs(folder: Path, file: str, reading: Reading, taken: set[Path]) -> None:
+    """Write what the network saw: STEM.png, of several digits STEM_1.png, STEM_2.png, ..."""
+    for number, digit in enumerate(reading.digits, 1):
+        name = Path(file).stem + (f"_{number}" if len(reading.digits) > 1 else "")
+        pixels = (digit.pixels * 255).round().astype(np.uint8)
+        save(Image.fromarray(pixels), free_path(folder, name, taken))
+
+
+def annotated(file: str, reading: Reading) -> Image.Image:
+    """The image with a box around each digit and what was read above it, red where unsure."""
+    image = open_image(file)
+    zoom = image.width / image.info["full_size"][0]
+    if max(image.size) < 400:  # room for something to read
+        by = -(-400 // max(image.size))
+        image, zoom = image.resize((by * image.width, by * image.height), 0), by * zoom
+    draw = ImageDraw.Draw(image)
+    for digit in reading.digits:
+        left, top, right, bottom = (round(zoom * edge) for edge in digit.box)
+        color = "#e00000" if digit.uncertain else "#008000"
+        size = max(14, min(bottom - top, max(image.size) // 8) // 2)
+        draw.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=color, width=2)
+        text = f"{digit.digit}{'?' if digit.uncertain else ''}"
+        at = (max(left, 0), max(top - 3 - size, 0))
+        font = ImageFont.load_default(size)
+        draw.text(at, text, fill=color, font=font, stroke_width=1, stroke_fill="white")
+    return image
 
 
 def as_json(file: str, result: Reading | Exception, number: int) -> str:
+    """One line of JSON; of one digit with its `top`, of several with all of them."""
     if isinstance(result, Exception):
         return json.dumps({"file": file, "error": explain(result)})
-    top = [(digit, round(probability, 6)) for digit, probability in result.top(number)]
-    return json.dumps({"file": file, "digit": top[0][0], "probability": top[0][1], "top": top})
+    least = result.least
+    answer: dict[str, Any] = {"file": file}
+    if len(result.digits) == 1:
+        top = [(digit, round(probability, 6)) for digit, probability in least.top(number)]
+        answer |= {"digit": top[0][0], "probability": top[0][1], "top": top}
+        answer |= {"number": result.number}
+    else:
+        answer |= {"number": result.number, "probability": round(least.probability, 6)}
+        answer["lines"] = result.lines
+        answer["digits"] = [
+            {"digit": one.digit, "probability": round(one.probability, 6), "box": one.box}
+            for one in result.digits
+        ]
+    return json.dumps(answer | ({"uncertain": True} if result.uncertain else {}))
 
 
 def as_line(file: str, result: Reading, number: int) -> str:
-    """`seven.png  7  98.21 %   then 1  1.20 %`"""
-    first, *others = (f"{d}  {100 * p:5.2f} %" for d, p in result.top(number))
-    return f"{file}  {first}" + "".join(f"   then {other}" for other in others)
+    """`seven.png  7  98.21 %   then 1  1.20 %`, `page.jpg  19773  97.10 %   digit 4: 7 then 1 ...`
+
+    Of several digits the least sure one is told of. A `?` stands behind what is not vouched for.
+    """
+    least = result.least
+    (_, probability), *others = least.top(number)
+    which = ""
+    if len(result.digits) > 1:
+        place = next(i for i, digit in enumerate(result.digits, 1) if digit is least)
+        which = f"   digit {place}: {least.digit}" if others else ""
+    return (
+        f"{printable(file)}  {' '.join(result.lines)}{'?' * result.uncertain}"
+        f"  {100 * probability:5.2f} %{which}"
+        + "".join(f"   then {digit}  {100 * p:5.2f} %" for digit, p in others)
+    )
+
+
+def printable(name: str) -> str:
+    """A file's name on one line: its control characters as Python writes them."""
+    return "".join(
+        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in name
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m mnist_lit.predict",
         usage="python -m mnist_lit.predict FILE ... [options]",
-        description="Classify the digit in image files.",
+        description="Classify the digits in image files.",
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="image file, folder of image files, or pattern"
@@ -138,29 +177,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--top", type=int, default=2, metavar="K", help="how many digits to name, best first (2)"
     )
     parser.add_argument(
+        "--single", action="store_true", help="each image shows one digit, whatever else is on it"
+    )
+    parser.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="DIR",
+        help="write the images with boxes and digits drawn in",
+    )
+    parser.add_argument(
         "--save-inputs", type=Path, metavar="DIR", help="write the 28 x 28 images the network saw"
     )
     args = parser.parse_args(arguments)
     if not 1 <= args.top <= 10:
         parser.error(f"--top must be from 1 to 10, not {args.top}")
     try:
-        files = find_files(args.files)
+        files, notes = find_files(args.files)
     except ValueError as error:
         parser.error(str(error))
     try:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
-    try:
-        if args.save_inputs:
-            args.save_inputs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--save-inputs {args.save_inputs}: {explain(error)}")
+    make_folder(parser, "--save-inputs", args.save_inputs)
+    make_folder(parser, "--annotate", args.annotate)
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
     # Of files over MAX_PIXELS, which get an error line of their own.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    failed, taken = False, set[str]()
+    failed, taken = False, set[Path]()
     results: Iterable[tuple[str, Reading | Exception]] = zip(
-        files, read_digits(network, files), strict=True
+        files, read_digits(network, files, args.single), strict=True
     )
     if len(files) > BATCH and sys.stderr.isatty():
         results = tqdm(results, total=len(files), unit=" files", delay=1, leave=False)
@@ -169,16 +216,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.json:
             print(as_json(file, result, args.top))
         elif isinstance(result, Exception):
-            print(f"error: {file}: {explain(result)}", file=sys.stderr)
+            print(f"error: {printable(file)}: {explain(result)}", file=sys.stderr)
         else:
             print(as_line(file, result, args.top))
-        if args.save_inputs and isinstance(result, Reading):
-            try:
-                save_input(args.save_inputs, file, result.pixels, taken)
-            except OSError as error:
-                sys.exit(f"error: --save-inputs {args.save_inputs}: {explain(error)}")
+        if isinstance(result, Exception):
+            continue
+        if result.frames > 1:
+            note = f"the first of {result.frames} pages was read"
+            print(f"note: {printable(file)}: {note}", file=sys.stderr)
+        flag = ""
+        try:
+            if args.save_inputs:
+                flag = f"--save-inputs {args.save_inputs}"
+                save_inputs(args.save_inputs, file, result, taken)
+            if args.annotate:
+                flag = f"--annotate {args.annotate}"
+                path = free_path(args.annotate, Path(file).stem, taken)
+                save(annotated(file, result), path)
+        except OSError as error:
+            sys.exit(f"error: {flag}: {explain(error)}")
+    sys.stdout.flush()
     raise SystemExit(int(failed))
 
 
+def guarded() -> None:
+    """main(), with an end in a line where a reader, a disk or a hand ends it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        status = 130
+    except BrokenPipeError:  # `| head` has seen enough
+        status = 141
+    except OSError as error:
+        sys.stderr.write(f"error: standard output: {explain(error)}\n")
+        status = 1
+    # What is still in the buffer of stdout would fail again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(status)
+
+
 if __name__ == "__main__":
-    main()
+    guarded()

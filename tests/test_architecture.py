@@ -25,6 +25,11 @@ ALLOWED = {
     "trust": {"files"},
     "weights": {"assets", "network", "trust"},
     "images": set(),
+    "ink": {"images"},
+    "views": {"images", "ink"},
+    "page": {"images", "ink", "views"},
+    "sureness": {"assets", "network"},
+    "reading": {"images", "ink", "network", "page", "sureness"},
     "data": {"assets", "augment", "errors", "files"},
     "module": {"errors", "muon", "network"},
     "console": {"device"},
@@ -38,11 +43,11 @@ ALLOWED = {
         *("callbacks", "checkpoints", "console", "data", "device", "errors", "files", "module"),
         *("pictures", "runs", "settings", "weights"),
     },
-    "predict": {"errors", "files", "images", "load_pretrained", "network", "weights"},
+    "predict": {"errors", "files", "images", "load_pretrained", "reading", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
-    "decoder": {"images"},
+    "decoder": {"images", "reading"},
     "demo": {
-        *("assets", "decoder", "errors", "images", "load_pretrained", "network", "predict"),
+        *("assets", "decoder", "errors", "images", "load_pretrained", "network", "reading"),
         "weights",
     },
 }
@@ -75,6 +80,7 @@ def test_files_import_only_what_the_design_allows() -> None:
         ("mnist_lit", ["torch", "lightning", "torchvision"]),
         ("mnist_lit.network", ["lightning", "torchvision", "matplotlib"]),
         ("mnist_lit.augment", ["lightning", "torchvision", "matplotlib"]),
+        ("mnist_lit.page", ["torch", "lightning", "torchvision", "matplotlib"]),
         ("mnist_lit.predict", ["lightning", "torchvision", "matplotlib"]),
     ],
 )
@@ -102,7 +108,7 @@ def test_every_import_is_declared_and_every_dependency_imported() -> None:
     declared = {
         re.split(r"[^\w.-]", requirement)[0].lower()
         for requirement in metadata.requires("mnist_lit") or []
-        if "extra ==" not in requirement or re.search(r"extra == .(demo|export).", requirement)
+        if "extra ==" not in requirement or re.search(r"extra == .(demo|export|heic).", requirement)
     }
     # TensorBoard is Lightning's to import; torch.onnx.export imports onnxscript.
     assert imported | {"tensorboard", "onnxscript"} == declared

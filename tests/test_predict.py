@@ -2,27 +2,29 @@
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import Survived
+from disguises import CLEAN, DISGUISES, encoded, enlarged
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageDraw
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
-from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image, prepare
-from mnist_lit.predict import Reading, main, read_digits
+from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image
+from mnist_lit.ink import prepare
+from mnist_lit.predict import main
+from mnist_lit.reading import Reading, read_digits
 
 COUNT = 500
-Render = Callable[[Image.Image, np.random.Generator], bytes]
 
 
 @pytest.fixture(scope="module")
@@ -36,101 +38,6 @@ def sample() -> tuple[list[Image.Image], list[int]]:
     )
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def enlarged(digit: Image.Image, side: int) -> Image.Image:
-    """Dark on white, as a person draws."""
-    return ImageOps.invert(digit.resize((side, side), Image.Resampling.BICUBIC))
-
-
-def with_levels(digit: Image.Image, ink: int, paper: int) -> bytes:
-    levels = np.asarray(enlarged(digit, 200), dtype=np.float32) / 255
-    return encoded(Image.fromarray((ink + (paper - ink) * levels).astype(np.uint8)))
-
-
-def in_corner(digit: Image.Image, side: int) -> bytes:
-    sheet = Image.new("L", (side, side), 255)
-    sheet.paste(enlarged(digit, 112), (side - 112 + 12, side - 112 + 12))
-    return encoded(sheet)
-
-
-def shaded(digit: Image.Image, random: np.random.Generator) -> bytes:
-    """Light that falls from the full to two fifths across the sheet, in any direction."""
-    y, x = np.mgrid[-1:1:280j, -1:1:280j]
-    angle = random.uniform(0, 2 * np.pi)
-    light = 0.7 + 0.3 * (x * np.cos(angle) + y * np.sin(angle)) / np.hypot(
-        np.cos(angle), np.sin(angle)
-    ).clip(1)
-    return encoded(
-        Image.fromarray((np.asarray(enlarged(digit, 280)) * light.clip(0.4, 1)).astype(np.uint8))
-    )
-
-
-def noisy(digit: Image.Image, random: np.random.Generator) -> bytes:
-    levels = np.asarray(enlarged(digit, 280), dtype=np.float32) * 0.8 + 25
-    levels += random.normal(0, 25, levels.shape)
-    return encoded(Image.fromarray(levels.clip(0, 255).astype(np.uint8)))
-
-
-def turned_by_exif(digit: Image.Image) -> bytes:
-    exif = Image.Exif()
-    exif[0x112] = 6  # to be shown turned by a quarter clockwise
-    turned = enlarged(digit, 200).convert("RGB").rotate(90, expand=True)
-    return encoded(turned, "JPEG", exif=exif)
-
-
-def on_nothing(digit: Image.Image, ink: str) -> bytes:
-    image = Image.new("RGBA", (200, 200), ink)
-    image.putalpha(digit.resize((200, 200), Image.Resampling.BICUBIC))
-    return encoded(image)
-
-
-def in_color(digit: Image.Image, ink: str, paper: str) -> Image.Image:
-    image = Image.new("RGB", (200, 200), paper)
-    image.paste(ink, mask=digit.resize((200, 200), Image.Resampling.BICUBIC))
-    return image
-
-
-CLEAN: dict[str, Render] = {
-    "as in MNIST": lambda digit, _: encoded(digit),
-    "inverted": lambda digit, _: encoded(ImageOps.invert(digit)),
-    "280 pixels": lambda digit, _: encoded(enlarged(digit, 280)),
-}
-DISGUISES: dict[str, Render] = CLEAN | {
-    "20 pixels": lambda digit, _: encoded(enlarged(digit, 20)),
-    "2000 pixels": lambda digit, _: encoded(enlarged(digit, 2000), compress_level=1),
-    "corner": lambda digit, _: in_corner(digit, 400),
-    "corner of a wide sheet": lambda digit, _: in_corner(digit, 1200),
-    "grey paper": lambda digit, _: with_levels(digit, ink=80, paper=170),
-    "faint pencil": lambda digit, _: with_levels(digit, ink=200, paper=240),
-    "light on grey": lambda digit, _: with_levels(digit, ink=180, paper=110),
-    "shadow": shaded,
-    "JPEG at quality 30": lambda digit, _: encoded(enlarged(digit, 100), "JPEG", quality=30),
-    "turned by EXIF": lambda digit, _: turned_by_exif(digit),
-    "black on nothing": lambda digit, _: on_nothing(digit, "black"),
-    "white on nothing": lambda digit, _: on_nothing(digit, "white"),
-    "thin": lambda digit, _: encoded(enlarged(digit, 280).filter(ImageFilter.MaxFilter(11))),
-    "thick": lambda digit, _: encoded(enlarged(digit, 280).filter(ImageFilter.MinFilter(11))),
-    "blue ink": lambda digit, _: encoded(in_color(digit, "#1e3cc8", "#faf5e6")),
-    "yellow ink": lambda digit, _: encoded(in_color(digit, "#f0dc28", "white")),
-    "palette": lambda digit, _: encoded(in_color(digit, "#1e3cc8", "#faf5e6").convert("P"), "GIF"),
-    "noise": noisy,
-    "16 bits": lambda digit, _: encoded(
-        Image.fromarray(np.asarray(enlarged(digit, 100)).astype(np.uint16) * 16), "TIFF"
-    ),
-    "cropped to the ink": lambda digit, _: encoded(
-        ImageOps.invert(digit.crop(digit.getbbox()).resize((150, 210)))
-        if digit.getbbox()[2] - digit.getbbox()[0] > 8  # a bare 1 is a sheet full of ink
-        else enlarged(digit, 200)
-    ),
-    "WebP": lambda digit, _: encoded(enlarged(digit, 100), "WEBP", quality=50),
-}
-
-
 @pytest.mark.parametrize("name", DISGUISES)
 def test_disguised_digits_are_read(name: str, sample: tuple[list[Image.Image], list[int]]) -> None:
     random = np.random.default_rng(0)
@@ -138,7 +45,7 @@ def test_disguised_digits_are_read(name: str, sample: tuple[list[Image.Image], l
     files = [io.BytesIO(DISGUISES[name](digit, random)) for digit in digits]
     results = list(read_digits(load_pretrained(), files))
     right = sum(
-        isinstance(result, Reading) and result.top(1)[0][0] == label
+        isinstance(result, Reading) and result.number == str(label)
         for result, label in zip(results, labels, strict=True)
     )
     print(f"{name}: {right} of {COUNT} right")  # pytest -s shows the table
@@ -210,10 +117,14 @@ def test_any_picture_is_prepared_or_refused(
     file = encoded(image if mode in ("I;16", "F") else image.convert(mode), kind)
     [result] = read_digits(load_pretrained(), [io.BytesIO(file)])
     if isinstance(result, Reading):
-        assert np.isfinite(result.pixels).all()
-        assert sum(result.probabilities) == pytest.approx(1, abs=1e-5)
+        for digit in result.digits:
+            assert np.isfinite(digit.pixels).all()
+            assert sum(digit.probabilities) == pytest.approx(1, abs=1e-5)
+            left, top, right, bottom = digit.box
+            assert -1 <= left < right <= width + 1
+            assert -1 <= top < bottom <= height + 1
     else:
-        assert "blank" in str(result)
+        assert str(result).startswith(("blank: ", "no digit: "))
 
 
 def test_mutated_files_never_crash(
@@ -260,13 +171,14 @@ def folder(tmp_path: Path, sample: tuple[list[Image.Image], list[int]]) -> Path:
     return tmp_path
 
 
-def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
+def predict(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mnist_lit.predict", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, **env},
     )
 
 
@@ -276,7 +188,7 @@ def test_files_folders_and_patterns_in_order(
     (folder / "notes.txt").write_text("not an image")
     done = predict(folder / "2.png", folder, folder / "[01].png")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == f"note: {folder}: 1 skipped by their names: 1 .txt\n"
     expected = [(name, sample[1][name]) for name in (2, 0, 1, 2, 0, 1)]
     lines = done.stdout.splitlines()
     assert len(lines) == len(expected)
@@ -291,8 +203,9 @@ def test_json_has_a_line_for_every_file(
     (folder / "broken.png").write_bytes(b"no image")
     call(str(folder / "1.png"), str(folder / "broken.png"), "missing.png", "--json", "--top", "3")
     good, broken, missing = map(json.loads, capsys.readouterr().out.splitlines())
-    assert set(good) == {"file", "digit", "probability", "top"}
+    assert set(good) == {"file", "digit", "probability", "top", "number"}
     assert good["digit"] == sample[1][1]
+    assert good["number"] == str(good["digit"])
     assert [good["digit"], good["probability"]] == good["top"][0]
     assert len(good["top"]) == 3
     assert good["top"] == sorted(good["top"], key=lambda pair: -pair[1])
@@ -370,3 +283,107 @@ def test_shipped_weights_read_the_test_set() -> None:
         predicted = torch.cat([network(batch / 255).argmax(dim=1) for batch in images.split(1000)])
     accuracy = float((predicted == labels).float().mean())
     assert accuracy >= 0.9955
+
+
+def test_a_number_is_told_with_its_least_sure_digit(
+    folder: Path, sample: tuple[list[Image.Image], list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Image.new("L", (560, 200), 255)
+    for i in range(4):
+        page.paste(enlarged(sample[0][i], 140), (10 + 135 * i, 30))
+    page.save(folder / "number.png")
+    number = "".join(map(str, sample[1][:4]))
+    path = str(folder / "number.png")
+    assert call(path, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"file", "number", "probability", "lines", "digits"}
+    assert (answer["number"], answer["lines"]) == (number, [number])
+    assert [str(digit["digit"]) for digit in answer["digits"]] == list(number)
+    assert answer["probability"] in [digit["probability"] for digit in answer["digits"]]
+    lefts = [digit["box"][0] for digit in answer["digits"]]
+    assert lefts == sorted(lefts)
+    assert call(path) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"{path}  {number}  ")
+    assert "digit " in line
+    assert call(path, "--json", "--single") == 0
+    assert "digit" in json.loads(capsys.readouterr().out)
+
+
+def test_what_is_not_vouched_for_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = Image.new("L", (200, 200), 255)
+    zigzag = [(20 + 20 * i, 40 + 90 * (i % 2)) for i in range(9)]
+    ImageDraw.Draw(picture).line(zigzag, 0, 6)
+    picture.save(tmp_path / "picture.png")
+    assert call(str(tmp_path / "picture.png"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["uncertain"] is True
+    assert call(str(tmp_path / "picture.png")) == 0
+    assert "?" in capsys.readouterr().out
+
+
+def test_annotate_draws_boxes_and_leaves_the_image_alone(folder: Path) -> None:
+    before = (folder / "0.png").read_bytes()
+    assert call(str(folder / "0.png"), "--annotate", str(folder)) == 0
+    assert (folder / "0.png").read_bytes() == before
+    drawn = np.asarray(Image.open(folder / "0-2.png").convert("RGB")).astype(int)
+    assert (drawn[..., 1] - drawn[..., 0] > 60).any()  # green
+
+
+def test_save_inputs_beside_the_inputs_overwrites_none(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for _ in range(2):
+        assert call(*map(str, before), "--save-inputs", str(folder)) == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert len(list(folder.iterdir())) == 3 * len(before)
+
+
+def test_pages_that_are_not_read_are_told_of(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [Image.open(folder / f"{i}.png") for i in range(3)]
+    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+    assert call(str(folder / "pages.tif")) == 0
+    assert "the first of 3 pages was read" in capsys.readouterr().err
+
+
+def test_odd_names_stay_on_their_line(folder: Path) -> None:
+    names = ["new\nline.png", "caf\u00e9.png", b"\xff.png".decode("utf-8", "surrogateescape")]
+    for name in names:
+        (folder / name).write_bytes((folder / "0.png").read_bytes())
+    done = predict(*(folder / name for name in names), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3
+    assert "new\\nline.png" in done.stdout
+
+
+def test_a_reader_that_leaves_and_a_full_disk_end_it_in_a_line(folder: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit.predict", *[str(folder)] * 2000]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command[:5], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == b"error: standard output: No space left on device\n"
+
+
+def test_ctrl_c_ends_it_in_a_line(folder: Path) -> None:
+    command = [sys.executable, "-m", "mnist_lit.predict", *[str(folder)] * 2000]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read() == b"interrupted\n"
+        assert process.wait(60) == 130

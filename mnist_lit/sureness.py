@@ -1,0 +1,84 @@
+"""Whether an answer is vouched for: how sure it is that an image shows a digit, and that one.
+
+The softmax alone does not tell: it knows ten digits and nothing else, and is as sure of a B that
+it is an 8. So for each digit c a logistic regression tells real c's, read as such, from all else
+that is read as c (letters, scribbles, digits with a frame or a neighbour, other digits), by the
+network's own last features. It is fitted by benchmarks/sureness.py to the shipped weights, on
+images that they were not trained on, and belongs to them alone; of another network, the softmax
+has to do.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnist_lit.assets import FILES
+from mnist_lit.network import Network
+
+LEAST = 0.5  # of the softmax, where nothing was fitted
+
+
+class Sureness:
+    """How sure a network is of what it reads.
+
+    Args:
+        network: In evaluation mode.
+        fitted: The `weights` (10, D), `bias` (10,) and `least` of the logistic regressions, with
+            the `fingerprint` of the network to which they were fitted; as default those of the
+            shipped weights.
+    """
+
+    def __init__(self, network: Network, fitted: dict[str, Any] | None = None) -> None:
+        self.network = network
+        fitted = fitted or _shipped()
+        self.fitted = fitted if _same(fitted["fingerprint"], fingerprint(network)) else None
+        self.least = float(fitted["least"]) if self.fitted else LEAST
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, 28, 28) in [0, 1] -> (B, 10) probabilities of the digits and (B,) sureness."""
+        logits, clues = self.look(images)
+        probabilities = logits.softmax(dim=1)
+        if self.fitted is None:
+            return probabilities, probabilities.amax(dim=1)
+        weights, bias = (torch.from_numpy(self.fitted[name]) for name in ("weights", "bias"))
+        read = logits.argmax(dim=1)
+        return probabilities, ((clues * weights[read]).sum(dim=1) + bias[read]).sigmoid()
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, 28, 28) -> (B, 10) logits and (B, D) clues: what the regressions look at."""
+        features: list[Tensor] = []
+        output: Any = self.network.output
+        hook = output.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        with torch.inference_mode():
+            logits = self.network(images)
+        hook.remove()
+        best = logits.log_softmax(dim=1).topk(2, dim=1).values
+        clues = [
+            logits,
+            logits.logsumexp(dim=1, keepdim=True),
+            best[:, :1].clamp(min=-8),
+            (best[:, :1] - best[:, 1:]).clamp(max=12),
+        ]
+        maps = features[0][: len(images)]  # with TTA, the images as they are come first
+        if maps.ndim == 4:
+            clues += [F.adaptive_avg_pool2d(maps, 2).flatten(1), maps.amax(dim=(2, 3))]
+        return logits, torch.cat(clues, dim=1)
+
+
+def fingerprint(network: Network) -> float:
+    """A number that is the same for the same weights."""
+    return float(sum(tensor.detach().double().abs().sum() for tensor in network.parameters()))
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(float(one) - other) <= 1e-6 * other  # sums are rounded differently elsewhere
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    with (FILES / "sureness.npz").open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)
