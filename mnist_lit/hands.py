@@ -34,12 +34,14 @@ HANDS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("~ 73 50 11 04 18 59 88 94 81 40 20",),
         ("o 50 11 04 18 59 88 94 81", "81 18"),
     ),
-    (  # 1: stick; short, long and drooping serif; with a foot; with a foot alone
-        ("50 59",),
+    (  # 1: with a short, long or drooping serif; curved; as in print; with a foot
         ("33 50 59",),
+        ("42 50 59",),
+        ("23 60 69",),
         ("14 60 59",),
         ("07 60 58",),
         ("~ 05 33 60", "60 59"),
+        ("~ 13 33 50", "50 59"),
         ("33 50 59", "29 89"),
         ("13 50 59", "09 99"),
         ("05 50 59", "19 89"),
@@ -90,7 +92,7 @@ HANDS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("~ 50 22 05 18 49 88 85 55",),
         ("~ 90 42 05 18 59 77 55 26",),
     ),
-    (  # 7: plain; serif; barred; both; curved stem; wavy roof; steep
+    (  # 7: plain; serif; barred; both; curved stem; wavy roof
         ("00 90 39",),
         ("02 00 90 39",),
         ("00 90 39", "35 85"),
@@ -99,7 +101,7 @@ HANDS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("~ 02 11 41 71 90", "90 39"),
         ("~ 02 11 41 71 90", "90 49", "24 94"),
         ("~ 00 50 90 63 56 49",),
-        ("01 80 39", "04 94"),
+        ("00 90 39", "14 84"),
     ),
     (  # 8: one line, either way; two rings; open above; narrow; with a small head
         ("~ 71 40 12 34 65 87 59 27 25 54 82 71",),
@@ -192,9 +194,9 @@ def write(
     points, matrix, starts = skeleton(strokes)
     wobble = torch.randn(number, *points.shape, generator=generator)
     slant = uniform(0, 12) if display else uniform(-12, 30)
-    width = uniform(math.log(0.7), math.log(1.3)) if display else uniform(math.log(0.45), 0.1)
+    width = uniform(math.log(0.7), math.log(1.3)) if display else uniform(math.log(0.55), 0.1)
     turn = (0 if display else 8) * uniform(-1, 1) * (math.pi / 180)
-    pen = uniform(1.6, 4.5)
+    pen = uniform(1.6, 5)
     lines = matrix @ (points if display else points + 0.45 * wobble)  # (number, T, 2)
     x, y = lines.expand(number, -1, -1).unbind(dim=2)
     x = x * width.exp() - y * (slant * (math.pi / 180)).tan()
@@ -231,7 +233,7 @@ def skeleton(strokes: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
         first = sum(map(len, samples))
         starts += range(first, first + len(sampled) - 1)
         samples.append(sampled)
-    points = torch.tensor([[float(x), float(y)] for x, y in names])
+    points = torch.tensor([[float(name[0]), float(name[1])] for name in names])
     return points, torch.cat(samples), torch.tensor(starts)
 
 
