@@ -23,6 +23,8 @@ from mnist_lit.assets import FILES
 from mnist_lit.augment import Augmentation
 from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
+from mnist_lit.hands import drawn_digits
+from mnist_lit.strokes import Strokes
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28), labels (B,) int64
 
@@ -49,6 +51,8 @@ class MNISTDataModule(LightningDataModule):
             a batch is one indexing call.
         augmentation: Strength of the random changes of an image in training; in Python also a
             dictionary, or any function of a batch of images (B, 1, 28, 28) in [0, 1].
+        strokes: Strength of what other pens, hands and scans do to a digit, in training.
+        drawn: Digits that a program draws (hands.py), trained with beside MNIST's.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class MNISTDataModule(LightningDataModule):
         val_size: int = 10_000,
         num_workers: int = 0,
         augmentation: Augmentation = Augmentation(),
+        strokes: Strokes = Strokes(),
+        drawn: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -66,6 +72,8 @@ class MNISTDataModule(LightningDataModule):
             raise SettingError(f"--data.val_size must be from 0 to 50000, not {val_size}")
         if num_workers < 0:
             raise SettingError(f"--data.num_workers must be at least 0, not {num_workers}")
+        if drawn < 0:
+            raise SettingError(f"--data.drawn must be at least 0, not {drawn}")
         self.data_dir = Path(data_dir).expanduser()
         self.batch_size = batch_size
         self.val_size = val_size
@@ -78,6 +86,8 @@ class MNISTDataModule(LightningDataModule):
         if not callable(augmentation):
             raise SettingError(f"--data.augmentation has settings, not {augmentation!r}")
         self.augmentation = augmentation
+        self.strokes = strokes
+        self.drawn = drawn
 
     def prepare_data(self) -> None:
         restore_mnist(self.data_dir)
@@ -89,6 +99,8 @@ class MNISTDataModule(LightningDataModule):
         trained = RawMNIST(str(self.data_dir), train=True)
         train, val = stratified_split(trained.targets, self.val_size)
         self.train_set = Digits(trained, train)
+        if self.drawn and stage == "fit":
+            self.train_set.append(*drawn_digits(self.drawn))
         if self.val_size:
             self.val_set = Digits(trained, val)
         else:
@@ -136,7 +148,7 @@ class MNISTDataModule(LightningDataModule):
         images, labels = batch
         images = images.float() / 255
         if self.trainer and self.trainer.training:
-            images = self.augmentation(images)
+            images = self.strokes(self.augmentation(images))
         if self.trainer:  # the loader's integers were none of its business
             images = self.trainer.precision_plugin.convert_input(images)
         return images, labels
@@ -162,6 +174,13 @@ class Digits(Dataset[Batch]):
         images, labels = mnist.data.unsqueeze(1), mnist.targets
         self.images = images if indices is None else images[indices]  # (N, 1, 28, 28) uint8
         self.labels = labels if indices is None else labels[indices]  # (N,) int64
+
+    def append(self, images: Tensor, labels: Tensor) -> None:
+        """(N, 1, 28, 28) uint8 and (N,) int64, after those that are there."""
+        self.images, self.labels = (
+            torch.cat([self.images, images]),
+            torch.cat([self.labels, labels]),
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

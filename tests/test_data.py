@@ -18,6 +18,8 @@ from torchvision.datasets import MNIST
 
 from mnist_lit.augment import Augmentation
 from mnist_lit.data import MD5, Digits, MNISTDataModule, restore_mnist, stratified_split
+from mnist_lit.hands import drawn_digits
+from mnist_lit.strokes import Strokes
 
 RAW = Path("MNIST") / "raw"
 
@@ -168,9 +170,38 @@ def test_val_size_0_validates_on_the_test_set_and_warns(data_dir: Path) -> None:
     assert data.val_set is data.test_set
 
 
+def test_strokes_come_after_the_augmentation_and_only_if_asked_for(digits: Digits) -> None:
+    batch = digits.images[:8], digits.labels[:8]
+    plain = batch[0].float() / 255
+
+    def augmented(**settings: Strokes) -> torch.Tensor:
+        data = MNISTDataModule(**settings)  # type: ignore[arg-type]
+        data.trainer = SimpleNamespace(training=True)  # type: ignore[assignment]
+        torch.manual_seed(0)
+        return data.on_after_batch_transfer(batch, 0)[0]
+
+    torch.manual_seed(0)
+    moved = Augmentation()(plain)
+    blurred = Strokes(blur=1)(moved)
+    assert torch.equal(augmented(), moved)  # bit for bit as without strokes
+    assert torch.equal(augmented(strokes=Strokes(blur=1)), blurred)
+    assert not torch.equal(blurred, moved)
+
+
+def test_drawn_digits_join_the_training_images_alone(data_dir: Path) -> None:
+    plain, more = MNISTDataModule(str(data_dir)), MNISTDataModule(str(data_dir), drawn=100)
+    for data in (plain, more):
+        data.setup("fit")
+    assert len(more.train_set) == len(plain.train_set) + 100
+    assert torch.equal(more.train_set.images[:50_000], plain.train_set.images)
+    assert torch.equal(more.train_set.images[50_000:], drawn_digits(100)[0])
+    assert torch.equal(more.train_set.labels[50_000:], drawn_digits(100)[1])
+    assert torch.equal(more.val_set.images, plain.val_set.images)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("batch_size", 0), ("val_size", -1), ("val_size", 50_001), ("num_workers", -1)],
+    [("batch_size", 0), ("val_size", -1), ("val_size", 50_001), ("num_workers", -1), ("drawn", -1)],
 )
 def test_bad_settings_name_the_flag(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"--data.{name}"):
