@@ -146,7 +146,7 @@ def shrunk(colors: Colors, side: int) -> Colors:
     if scale >= 1:
         return colors
     size = max(1, round(scale * width)), max(1, round(scale * height))
-    return cv2.resize(colors, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(colors, size, interpolation=cv2.INTER_AREA)
 
 
 def fraction(colors: Colors) -> Array:

@@ -45,14 +45,14 @@ def without_lines(view: View) -> tuple[View, float] | None:
     zoom = max(view.colors.shape) / max(seen.shape)
     painted = cv2.inpaint(seen, lines, 3, cv2.INPAINT_TELEA)
     # One line may as well be the stroke of a digit that fills the image.
-    return view_of(painted, view.back @ np.diag([zoom, zoom, 1])), 0.0 if number > 1 else 0.5  # type: ignore[arg-type]
+    return view_of(painted, view.back @ np.diag([zoom, zoom, 1])), 0.0 if number > 1 else 0.5
 
 
 def _runs(mask: Bits) -> Bits:
     """(H, W) -> what is in it level, or nearly so, for a fifth of the width."""
     wide = np.ones((1, max(mask.shape[1] // 5, 3)), np.uint8)
     thicker = cv2.dilate(mask, UPRIGHT)
-    return cv2.morphologyEx(thicker, cv2.MORPH_OPEN, wide)  # type: ignore[return-value]
+    return cv2.morphologyEx(thicker, cv2.MORPH_OPEN, wide)
 
 
 def _lines_across(mask: Bits) -> list[Bits]:
@@ -166,7 +166,7 @@ def _panel(view: View, hull: npt.NDArray[np.float64], scale: float) -> View:
     points = hull.astype(np.float32)
     corners = cv2.approxPolyDP(points, 0.03 * cv2.arcLength(points, True), True)[:, 0]
     if len(corners) != 4 or cv2.contourArea(corners) < 0.85 * cv2.contourArea(points):
-        left, top, right, bottom = (*points.min(axis=0), *points.max(axis=0))
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     order = np.argsort(np.arctan2(*(corners - corners.mean(axis=0)).T[::-1]))
     corners = np.roll(corners[order], 0, axis=0).astype(np.float32)
