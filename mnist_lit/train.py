@@ -203,7 +203,8 @@ class DigitCLI(LightningCLI):
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
         self.best, self.last = best_and_last()
         if trainer["barebones"]:  # Lightning's way to time the steps alone
-            return super().instantiate_trainer(callbacks=[EpochSeed()], **kwargs)
+            callbacks = [*(trainer["callbacks"] or []), EpochSeed()]
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         if trainer["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 logs.parent, name=logs.name, default_hp_metric=False
