@@ -1,12 +1,15 @@
-"""What a run prints: its header, the bar, a line for each epoch, the summary."""
+"""What a run prints: its header, the bar, a line for each epoch, the summary, an error."""
 
 import logging
 import math
+import sys
+import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -289,3 +292,16 @@ def relative(path: str | Path) -> str:
         return str(Path(path).resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def report_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread writes no traceback when its disk is full: it tells the main thread."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
+
+
+def fail(error: Exception, status: int) -> NoReturn:
+    """One line on standard error, then exit."""
+    message = textwrap.shorten(str(error), 1000)
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)

@@ -22,6 +22,9 @@ BINS = 15  # of the reliability diagram
 class Pictures(Callback):
     """Pictures for TensorBoard: augmented training digits, confusion matrix, the errors.
 
+    And for every logger the training loss by the step, as often as --trainer.log_every_n_steps
+    says, and the accuracy of each digit in every validation and in the test.
+
     Those of the validation are of the one with the highest `val/acc`, and are drawn when the fit
     ends. Those of a test come with the accuracy of each digit and a reliability diagram, and are
     also written to the run's folder. All counts are over all processes; the digits that are shown

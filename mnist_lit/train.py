@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -37,7 +36,16 @@ from mnist_lit.checkpoints import (
     find_recipe,
     saved_settings,
 )
-from mnist_lit.console import EpochLines, Header, Progress, Summary, quiet, relative
+from mnist_lit.console import (
+    EpochLines,
+    Header,
+    Progress,
+    Summary,
+    fail,
+    quiet,
+    relative,
+    report_thread,
+)
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.errors import SettingError
@@ -204,7 +212,8 @@ class DigitCLI(LightningCLI):
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
         self.best, self.last = best_and_last()
         if trainer["barebones"]:  # Lightning's way to time the steps alone
-            return super().instantiate_trainer(callbacks=[EpochSeed()], **kwargs)
+            callbacks = [*(trainer["callbacks"] or []), EpochSeed()]
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         if trainer["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 logs.parent, name=logs.name, default_hp_metric=False
@@ -311,19 +320,6 @@ def main(args: list[str] | None = None) -> None:
         # Lightning leaves gloo's threads running, which now and then abort a process as it exits.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def report_thread(failed: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread writes no traceback when its disk is full: it tells the main thread."""
-    if not isinstance(failed.exc_value, OSError):
-        threading.__excepthook__(failed)
-
-
-def fail(error: Exception, status: int) -> NoReturn:
-    """One line on standard error, then exit."""
-    message = textwrap.shorten(str(error), 1000)
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

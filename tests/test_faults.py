@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     curves = {
         f"{tag} in step {event.step}": event.value
         for tag in ("val/acc", "val/loss", "train/acc", "train/loss", "test/acc", "test/loss", "lr")
+        if tag in events.Tags()["scalars"]  # nothing of val without a validation
         for event in events.Scalars(tag)
     }
     printed = (folder / "out").read_text()
@@ -73,11 +75,16 @@ def unbroken(
 
 
 def killed_and_resumed(
-    forks: Forks, data_dir: Path, folder: Path, expected: dict[str, Any], **fault: Any
+    forks: Forks,
+    data_dir: Path,
+    folder: Path,
+    expected: dict[str, Any],
+    recipe: Sequence[str] = (),
+    **fault: Any,
 ) -> bool:
     """Whether it was killed; resumed, it must equal the unbroken fit in any case."""
     folder.mkdir(exist_ok=True)
-    flags = small(data_dir)
+    flags = [*small(data_dir), *recipe]
     status, _ = forks.run(folder, *flags, **fault)
     # A machine that has become faster may be done before it is to be killed.
     assert status == -9 or (status == 0 and "kill_after" in fault), fault
@@ -147,6 +154,35 @@ def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
             kill_after=seconds * (moment + 0.5) / MOMENTS,
         )
         for moment in range(share, MOMENTS, SHARES)
+    )
+    assert killed >= 2
+    survived("killed", killed)
+
+
+RECIPES = {
+    "muon": ["--model.optimizer=muon", "--model.label_smoothing=0.05"],
+    "TinyNet": ["--model.network=TinyNet", "--model.tta=true", "--model.margin=3"],
+    "no validation": ["--trainer.limit_val_batches=0", "--data.val_size=0"],
+    "every half epoch": ["--trainer.val_check_interval=0.5", "--trainer.max_epochs=4"],
+    "every second epoch": ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_fit_of_any_recipe_killed_and_resumed_equals_an_unbroken_one(
+    recipe: str, forks: Forks, data_dir: Path, tmp_path: Path, survived: Survived
+) -> None:
+    flags = RECIPES[recipe]
+    (tmp_path / "unbroken").mkdir()
+    status, seconds = forks.run(tmp_path / "unbroken", *small(data_dir), *flags)
+    assert status == 0, (tmp_path / "unbroken" / "out").read_text()
+    expected = outcome(tmp_path / "unbroken")
+    faults: list[dict[str, Any]] = [{"kill_in": ("fsync", 2)}, {"kill_in": ("replace", 4)}]
+    faults += [{"kill_after": seconds * share} for share in (0.55, 0.75)]
+    killed = sum(
+        killed_and_resumed(forks, data_dir, tmp_path / str(number), expected, flags, **fault)
+        for number, fault in enumerate(faults)
     )
     assert killed >= 2
     survived("killed", killed)

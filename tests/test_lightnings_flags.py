@@ -93,6 +93,7 @@ def test_barebones_times_the_steps(run: Run, data_dir: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_not_blamed_on_the_log_folder(
     data_dir: Path, tmp_path: Path
 ) -> None:
