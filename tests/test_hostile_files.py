@@ -128,7 +128,7 @@ def accepts(reader: Callable[[Any], Any], path: Path | str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units")
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
 def test_no_file_crashes_a_process_or_takes_it_over(
     tmp_path: Path, survived: Survived, most: Survived
 ) -> None:
