@@ -4,12 +4,14 @@
 
 Draws pages, disguises and things that are no digits (tests/pages.py) from MNIST's test digits, on
 which the weights were not trained; a twentieth of them, with which tests/ and benchmarks/wild.py
-measure, is left out. Each image goes through page.py, as a user's file does, so that the
-regressions see what predict sees: digits, and also digits with a frame or a neighbour. A quarter
-of what is found is kept back: on it the curve is measured, and `least` is chosen, below which lie
-MARKED of the digits that are read right. The examples do not depend on the weights: in FILE they
-are kept for the next time. Writes mnist_lit/assets/sureness.npz and
-benchmarks/results/sureness.json.
+measure, is left out. Each image goes through page.py, as a user's file does, so that the perceptron
+sees what predict sees: digits, and also digits with a frame or a neighbour. Beside them stand the
+test digits, digits drawn in other hands (hands.py, another seed than in training) and characters of
+fonts that are no digits, all with the recipe's own augmentation. A quarter is kept back: on it the
+curve is measured, and `least` is chosen, below which lie MARKED of the digits that are classified
+right; the temperature is that of the least loss on digits that are not MNIST's. The drawn pages do
+not depend on the weights: in FILE they are kept for the next time. Writes
+mnist_lit/assets/sureness.npz and benchmarks/results/sureness.json.
 """
 
 import argparse
@@ -21,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+import yaml
 from PIL import Image
 from record import save
-from torch import Tensor
+from torch import Tensor, nn
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
@@ -33,14 +36,27 @@ from pages import PAGES, Digit, by_hand, in_pencil, nothing, printed  # noqa: E4
 
 from mnist_lit import load_pretrained  # noqa: E402
 from mnist_lit.assets import test_digits  # noqa: E402
+from mnist_lit.augment import Augmentation  # noqa: E402
+from mnist_lit.hands import centre, drawn_digits, fonts  # noqa: E402
+from mnist_lit.hands import printed as in_print  # noqa: E402
 from mnist_lit.images import UnreadableImageError  # noqa: E402
 from mnist_lit.page import layouts  # noqa: E402
-from mnist_lit.sureness import Sureness, fingerprint  # noqa: E402
+from mnist_lit.strokes import Strokes  # noqa: E402
+from mnist_lit.sureness import Sureness, described, fingerprint  # noqa: E402
 from mnist_lit.weights import load_network  # noqa: E402
 
 MARKED = 0.02  # of the digits that are read right, on what is kept back
 NONE = -1  # the label of what is no digit
 SEEDS, IMAGES = (21, 22), 1400  # what is drawn: so many images with each seed
+MORE = 6000  # digits by mnist_lit/hands.py, and as many other characters
+HIDDEN, EPOCHS = 32, 25  # of the perceptron
+# Those that look like no digit: without O, S, I, l and the like.
+CHARACTERS = (
+    "ABCDEFGHJKLMNPQRTUVWXYZabcdefghijkmnpqrtuvwxyz@#$%&*+=?!<>{}[]()/\\~^"
+    "\u03b1\u03b2\u03b3\u03b4\u03b5\u03b6\u03b7\u03b8\u03bb\u03bc\u03be\u03c0\u03c1\u03c3\u03c4"
+    "\u03c6\u03c7\u03c8\u03c9\u0394\u0398\u039b\u039e\u03a0\u03a3\u03a6\u03a8\u03a9\u2202\u2211"
+    "\u221e\u2260\u221a\u2192\u2190\u2191\u00a7\u00b6\u20ac\u00a3\u00f1"
+)
 
 
 def examples(file: Path | None) -> tuple[Tensor, Tensor, list[str]]:
@@ -53,7 +69,35 @@ def examples(file: Path | None) -> tuple[Tensor, Tensor, list[str]]:
         x, y, k = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         if file:
             np.savez_compressed(file, x=x, y=y, k=k)
-    return torch.from_numpy(x)[:, None].float() / 255, torch.from_numpy(y), k.tolist()
+    torch.manual_seed(0)
+    recipe = yaml.safe_load((ROOT / "configs" / "reader.yaml").read_text())["data"]
+    augmentation = Augmentation(**(recipe["augmentation"] | {"translate": 0.0}))
+    strokes = Strokes(**recipe["strokes"])
+    of_program, program_labels = drawn_digits(MORE, seed=SEEDS[0])
+    of_test, test_labels = (
+        tensor[[i for i in range(10_000) if i % 20]] for tensor in test_digits()
+    )
+    more = torch.cat([characters(MORE), (torch.cat([of_program, of_test])).float() / 255])
+    return (
+        torch.cat([torch.from_numpy(x)[:, None].float() / 255, strokes(augmentation(more))]),
+        torch.cat([torch.from_numpy(y), torch.full((MORE,), NONE), program_labels, test_labels]),
+        [*k.tolist(), *["nothing"] * MORE, *["program"] * MORE, *["MNIST"] * len(of_test)],
+    )
+
+
+def characters(number: int) -> Tensor:
+    """(N, 1, 28, 28) in [0, 1]: characters in print that are no digits, placed as digits are."""
+    random = np.random.default_rng(0)
+    faces, images = fonts(), torch.zeros(number, 1, 28, 28)
+    for image in images:
+        glyph = torch.zeros(0, 0)
+        while not glyph.numel():
+            character = CHARACTERS[random.integers(len(CHARACTERS))]
+            face = faces[random.integers(len(faces))]
+            glyph = in_print(character, face, float(np.exp(random.uniform(-0.3, 0.3))))
+        top, left = ((28 - side) // 2 for side in glyph.shape)
+        image[0, top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
+    return centre(images)
 
 
 def draw(number: int, seed: int) -> tuple[npt.NDArray[np.uint8], ...]:
@@ -124,48 +168,57 @@ def _overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def fit(clues: Tensor, read: Tensor, right: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """A logistic regression for each digit that is read, near to one that they share."""
+def fit(clues: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """A perceptron: (N, D + 11) and (N,) 0 or 1 -> its layers (D + 11, HIDDEN) and (HIDDEN + 1)."""
+    torch.manual_seed(0)
     mean, spread = clues.mean(dim=0), clues.std(dim=0) + 1e-6
+    mean[-11:], spread[-11:] = 0, 1  # the digit and 1
     scaled = (clues - mean) / spread
-    shared = torch.zeros(clues.shape[1], requires_grad=True)
-    own = torch.zeros(10, clues.shape[1], requires_grad=True)
-    bias = torch.zeros(10, requires_grad=True)
-    optimizer = torch.optim.LBFGS([shared, own, bias], max_iter=300, line_search_fn="strong_wolfe")
+    first, last = nn.Linear(clues.shape[1], HIDDEN, bias=False), nn.Linear(HIDDEN, 1)
+    net = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.2), last)
+    optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-2)
+    for epoch in range(EPOCHS):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - epoch / EPOCHS)
+        for some in torch.randperm(len(clues)).split(128):
+            loss = F.binary_cross_entropy_with_logits(net(scaled[some])[:, 0], right[some])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    inner = (first.weight / spread).detach().T.contiguous()
+    inner[-1] -= mean @ inner
+    return inner, torch.cat([last.weight[0], last.bias]).detach()
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        logit = (scaled * (shared + own[read])).sum(dim=1) + bias[read]
-        loss = F.binary_cross_entropy_with_logits(logit, right)
-        loss = loss + decay * (own.square().sum() + 0.1 * shared.square().sum())
-        loss.backward()
-        return loss
 
-    optimizer.step(closure)
-    weights = (shared + own).detach() / spread
-    return weights, bias.detach() - weights @ mean
+def temperature_of(logits: Tensor, labels: Tensor) -> float:
+    """By which logits are divided for the least cross-entropy, to a twentieth."""
+    return min(
+        (step / 20 for step in range(10, 80)),
+        key=lambda t: float(F.cross_entropy(logits / t, labels)),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ckpt", help="weights instead of the shipped ones")
     parser.add_argument("--examples", type=Path, metavar="FILE", help="an .npz file")
-    parser.add_argument("--decay", type=float, default=1e-3)
     args = parser.parse_args()
     network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     images, labels, kinds = examples(args.examples)
     look = Sureness(network, {"fingerprint": 0, "least": 0}).look
     logits, clues = (torch.cat(parts) for parts in zip(*map(look, images.split(500)), strict=True))
-    read = logits.argmax(dim=1)
-    right = labels == read
+    clues = described(logits, clues)
+    right = labels == logits.argmax(dim=1)
     kept = torch.from_numpy(np.random.default_rng(1).random(len(images)) < 0.25)
-    weights, bias = fit(clues[~kept], read[~kept], right[~kept].float(), args.decay)
-    sureness = ((clues * weights[read]).sum(dim=1) + bias[read]).sigmoid()
+    first, last = fit(clues[~kept], right[~kept].float())
+    sureness = ((clues @ first).relu() @ last[:-1] + last[-1]).sigmoid()
     least = float(torch.quantile(sureness[kept & right], MARKED))
+    other = kept & (labels != NONE) & torch.tensor([kind != "MNIST" for kind in kinds])
+    temperature = temperature_of(logits[other], labels[other])
     np.savez(
         ROOT / "mnist_lit" / "assets" / "sureness.npz",
-        weights=weights.numpy(),
-        bias=bias.numpy(),
+        first=first.numpy(),
+        last=last.numpy(),
+        temperature=np.float32(temperature),
         least=np.float32(least),
         fingerprint=np.float64(fingerprint(network)),
     )
@@ -175,6 +228,7 @@ def main() -> None:
         "examples": len(images),
         "kept_back": int(kept.sum()),
         "least": least,
+        "temperature": temperature,
         "nothing_refused": _share(sureness[kept & none] < least),
         "no_single_digit_refused": _share(sureness[kept & ~digit] < least),
         "by_softmax": _share(
@@ -183,7 +237,7 @@ def main() -> None:
         ),
         "curve": curve(sureness[kept & digit], right[kept & digit]),
     }
-    save("sureness", result, ckpt=args.ckpt, decay=args.decay)
+    save("sureness", result, ckpt=args.ckpt)
     print(result)
 
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageFont
 from torch import Generator, Tensor
 
-SEED = 0  # the same digits are drawn whatever the seed of a run
+SEED = 0  # of training: the same digits are drawn whatever the seed of a run
 BOX, SIDE = 20, 28
 SHARES = (0.65, 0.2, 0.15)  # of handwriting, print and displays
 SAMPLES = 5  # straight pieces of a curve between two control points
@@ -147,12 +147,12 @@ LIT: tuple[tuple[str, ...], ...] = (
 )
 
 
-def drawn_digits(number: int) -> tuple[Tensor, Tensor]:
+def drawn_digits(number: int, seed: int = SEED) -> tuple[Tensor, Tensor]:
     """`number` images (N, 1, 28, 28) uint8 and their labels (N,) int64, as many of each digit.
 
     The order is that of kinds and forms; whoever trains with them shuffles.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     written, shown = (round(number * share) for share in (SHARES[0], SHARES[2]))
     displays = tuple(tuple(tuple(SEGMENTS[name] for name in lit) for lit in forms) for forms in LIT)
     parts = [
@@ -291,7 +291,7 @@ def _print(number: int, generator: Generator) -> tuple[Tensor, Tensor]:
     stretches = torch.empty(number).uniform_(-0.3, 0.3, generator=generator).exp().tolist()
     images = torch.zeros(number, 1, SIDE, SIDE)
     for i, stretch in enumerate(stretches):
-        glyph = printed(i % 10, faces[i // 10 % len(faces)], stretch)
+        glyph = printed(str(i % 10), faces[i // 10 % len(faces)], stretch)
         top, left = ((SIDE - side) // 2 for side in glyph.shape)
         images[i, 0, top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
     return centre(images), torch.arange(number) % 10
@@ -304,10 +304,15 @@ def fonts() -> list[ImageFont.FreeTypeFont]:
     return [ImageFont.truetype(str(file), 96) for file in files if "Display" not in file.name]
 
 
-def printed(digit: int, font: ImageFont.FreeTypeFont, stretch: float) -> Tensor:
-    """A digit in print, `stretch` times as wide -> (H, W) in [0, 1], its longer side BOX pixels."""
-    mask = font.getmask(str(digit))
-    glyph = Image.frombytes("L", mask.size, bytes(mask))
+def printed(character: str, font: ImageFont.FreeTypeFont, stretch: float) -> Tensor:
+    """A character in print, `stretch` times as wide -> (H, W) in [0, 1], the longer side BOX.
+
+    (0, 0) if the font draws nothing for it.
+    """
+    mask = font.getmask(character)
+    glyph = Image.frombytes("L", mask.size, bytes(mask)) if all(mask.size) else None
+    if glyph is None or glyph.getbbox() is None:
+        return torch.zeros(0, 0)
     glyph = glyph.crop(glyph.getbbox())
     width, height = glyph.width * stretch, float(glyph.height)
     scale = BOX / max(width, height)

@@ -1,11 +1,11 @@
 """Whether an answer is vouched for: how sure it is that an image shows a digit, and that one.
 
 The softmax alone does not tell: it knows ten digits and nothing else, and is as sure of a B that
-it is an 8. So for each digit c a logistic regression tells real c's, read as such, from all else
-that is read as c (letters, scribbles, digits with a frame or a neighbour, other digits), by the
-network's own last features. It is fitted by benchmarks/sureness.py to the shipped weights, on
-images that they were not trained on, and belongs to them alone; of another network, the softmax
-has to do.
+it is an 8. So a small perceptron tells digits that are classified right from all else (letters,
+scribbles, digits with a frame or a neighbour, errors), by the network's own last features. It is
+fitted by benchmarks/sureness.py to the shipped weights, on images that they were not trained on,
+and belongs to them alone; so does the temperature, by which the logits are divided (Guo et al., On
+calibration of modern neural networks, 2017). Of another network, the softmax has to do.
 """
 
 from functools import cache
@@ -27,9 +27,10 @@ class Sureness:
 
     Args:
         network: In evaluation mode.
-        fitted: The `weights` (10, D), `bias` (10,) and `least` of the logistic regressions, with
-            the `fingerprint` of the network to which they were fitted; as default those of the
-            shipped weights.
+        fitted: The perceptron: `first` (D + 11, H) for the D clues, the digit (one-hot) and 1,
+            `last` (H + 1) for the hidden units and 1; the `temperature`; `least`, below which
+            nothing is vouched for; and the `fingerprint` of the network to which they were fitted.
+            As default those of the shipped weights.
     """
 
     def __init__(self, network: Network, fitted: dict[str, Any] | None = None) -> None:
@@ -41,15 +42,16 @@ class Sureness:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) probabilities of the digits and (B,) sureness."""
         logits, clues = self.look(images)
-        probabilities = logits.softmax(dim=1)
         if self.fitted is None:
+            probabilities = logits.softmax(dim=1)
             return probabilities, probabilities.amax(dim=1)
-        weights, bias = (torch.from_numpy(self.fitted[name]) for name in ("weights", "bias"))
-        read = logits.argmax(dim=1)
-        return probabilities, ((clues * weights[read]).sum(dim=1) + bias[read]).sigmoid()
+        first, last = (torch.from_numpy(self.fitted[name]) for name in ("first", "last"))
+        hidden = (described(logits, clues) @ first).relu()
+        sureness = (hidden @ last[:-1] + last[-1]).sigmoid()
+        return (logits / float(self.fitted["temperature"])).softmax(dim=1), sureness
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, 28, 28) -> (B, 10) logits and (B, D) clues: what the regressions look at."""
+        """(B, 1, 28, 28) -> (B, 10) logits and (B, D) clues: what the perceptron looks at."""
         features: list[Tensor] = []
         output: Any = self.network.output
         hook = output.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
@@ -67,6 +69,12 @@ class Sureness:
         if maps.ndim == 4:
             clues += [F.adaptive_avg_pool2d(maps, 2).flatten(1), maps.amax(dim=(2, 3))]
         return logits, torch.cat(clues, dim=1)
+
+
+def described(logits: Tensor, clues: Tensor) -> Tensor:
+    """(B, 10) and (B, D) -> (B, D + 11): the clues, the digit that is classified, and 1."""
+    digit = F.one_hot(logits.argmax(dim=1), 10).float()
+    return torch.cat([clues, digit, torch.ones(len(clues), 1)], dim=1)
 
 
 def fingerprint(network: Network) -> float:

@@ -109,10 +109,10 @@ def test_printed_digits_fill_the_box_and_stretch() -> None:
     assert len(faces) > 15
     for face in faces:
         for digit in range(10):
-            glyph = printed(digit, face, 1.0)
+            glyph = printed(str(digit), face, 1.0)
             assert max(glyph.shape) == BOX
             assert glyph.max() == 1
-        assert printed(8, face, 0.5).shape[1] < printed(8, face, 1.0).shape[1]
+        assert printed("8", face, 0.5).shape[1] < printed("8", face, 1.0).shape[1]
 
 
 def test_most_are_read_as_they_are_labelled(drawn: tuple[Tensor, Tensor]) -> None:

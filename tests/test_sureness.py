@@ -16,7 +16,7 @@ from mnist_lit.reading import read_digits
 from mnist_lit.sureness import LEAST, Sureness, fingerprint
 
 
-def test_the_regressions_belong_to_the_shipped_weights() -> None:
+def test_the_perceptron_belongs_to_the_shipped_weights() -> None:
     """benchmarks/sureness.py must be run again after the weights have changed."""
     assert Sureness(load_pretrained()).fitted is not None
 
