@@ -207,18 +207,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", args.port))
-        listener.listen(128)  # a browser that comes before uvicorn is ready waits
-    except (OSError, OverflowError) as error:
-        parser.error(f"--port {args.port}: {explain(error)}")
-    torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
-    print(
-        f"draw a digit at http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C stops)", flush=True
-    )
-    serve(network, listener)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", args.port))
+            listener.listen(128)  # a browser that comes before uvicorn is ready waits
+        except (OSError, OverflowError) as error:
+            parser.error(f"--port {args.port}: {explain(error)}")
+        torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
+        port = listener.getsockname()[1]
+        print(f"draw a digit at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
+        serve(network, listener)
 
 
 if __name__ == "__main__":

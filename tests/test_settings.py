@@ -1,11 +1,15 @@
 """A config that the user did not name runs no code."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Run, Survived
+from conftest import Survived
 
+import mnist_lit
 from mnist_lit.module import DigitClassifier
 from mnist_lit.settings import plain_settings
 
@@ -74,8 +78,12 @@ def test_a_broken_config_is_named(text: str, tmp_path: Path, survived: Survived)
     survived("wrong part")
 
 
-def test_a_strangers_run_folder_runs_no_code(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "evil.py").write_text("open('executed', 'w')\nclass Evil: pass\n")
+def test_a_strangers_run_folder_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "open('executed', 'w').close()\n"
+        "class Evil(Callback): pass\n"
+    )
     version = tmp_path / "lightning_logs" / "version_9"
     (version / "checkpoints").mkdir(parents=True)
     (version / "config.yaml").write_text(f"trainer: {{callbacks: [{{{EVIL}}}], max_epochs: 3}}\n")
@@ -83,8 +91,16 @@ def test_a_strangers_run_folder_runs_no_code(tmp_path: Path, run: Run) -> None:
     content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
     last = version / "checkpoints" / "last.ckpt"
     torch.save(content, last)
-    done = run(tmp_path, "--ckpt_path", last, "--trainer.accelerator", "cpu")
-    assert not (tmp_path / "executed").exists()
+    command = [sys.executable, "-m", "mnist_lit.train", "--ckpt_path", str(last)]
+    root = str(Path(mnist_lit.__file__).parent.parent)
+    done = subprocess.run(  # not in a fork: it imports from the working folder
+        [*command, "--trainer.accelerator", "cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    assert not [*tmp_path.rglob("executed")]  # a config is read from within its folder
     assert done.returncode == 2
     note = f"left out of {version / 'config.yaml'}: trainer.callbacks"
     assert done.stderr.startswith(note)
