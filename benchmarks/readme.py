@@ -283,12 +283,27 @@ def sureness() -> str:
     """The share of digits that is kept against how many of these are right."""
     study = load("sureness")
     shares, right = zip(*study["curve"], strict=True)
-    header = "of the digits, the surest | " + " | ".join(f"{100 * x:.0f} %" for x in shares)
+    header = "share kept | " + " | ".join(f"{100 * x:.0f} %" for x in shares)
     return (
-        f"{table(header, [['right', *(f'{100 * x:.2f} %' for x in right)]])}\n\n"
-        f"{100 * study['nothing_refused']:.0f} % of what is no digit is marked, where 2 % of the"
-        f" digits that are read right are; by the softmax alone {100 * study['by_softmax']:.0f} %."
+        f"{table(header, [['accuracy', *(f'{100 * x:.1f} %' for x in right)]])}\n\n"
+        f"{100 * study['nothing_refused']:.0f} % of letters and scribbles are marked, for 2 % of"
+        f" the right digits. By the softmax alone, {100 * study['by_softmax']:.0f} % would be."
     )
+
+
+def wild_short() -> str:
+    """scikit-learn's digits; the disguises, the pages and the rest, each kind together."""
+    sources = load("wild")["sources"]
+    groups: dict[str, list[dict[str, int]]] = {}
+    for name, counts in sources.items():
+        group = name.partition(":")[0] if ":" in name else name
+        groups.setdefault(group, []).append(counts)
+    shares = {}
+    for name, found in groups.items():
+        images, right = (sum(counts[key] for counts in found) for key in ("images", "right"))
+        kinds = f", {len(found)} kinds" if len(found) > 1 else ""
+        shares[f"{name}{kinds}"] = f"{100 * right / images:.1f} %"
+    return table("what | " + " | ".join(shares), [["accuracy", *shares.values()]])
 
 
 def wild() -> str:
@@ -314,6 +329,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "speed": speed,
     "sureness": sureness,
     "wild": wild,
+    "wild_short": wild_short,
     "time_to_accuracy": time_to_accuracy,
     "step": step,
     "epochs": epochs,

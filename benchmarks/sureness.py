@@ -220,7 +220,7 @@ def main() -> None:
         last=last.numpy(),
         temperature=np.float32(temperature),
         least=np.float32(least),
-        fingerprint=np.float64(fingerprint(network)),
+        fingerprint=np.int64(fingerprint(network)),
     )
     digit = labels != NONE
     none = torch.tensor([kind == "nothing" for kind in kinds])

@@ -57,13 +57,17 @@ def sources(count: int, pages: int) -> Iterator[Source]:
     ]
     some = mnist[: min(count, len(mnist))]
     for name, render in DISGUISES.items():
-        yield name, [render(digit, random) for digit, _ in some], [str(label) for _, label in some]
+        yield (
+            f"disguises: {name}",
+            [render(digit, random) for digit, _ in some],
+            [str(label) for _, label in some],
+        )
     for name, draw in PAGES.items():
         drawn = [
             draw([mnist[(7 * i + j) % len(mnist)] for j in range(6)], random) for i in range(pages)
         ]
-        yield f"page: {name}", [encoded(page.image) for page in drawn], [p.number for p in drawn]
-    yield "no digit", [encoded(nothing(random)) for _ in range(pages)], ["n"] * pages
+        yield f"pages: {name}", [encoded(page.image) for page in drawn], [p.number for p in drawn]
+    yield "no digit, marked", [encoded(nothing(random)) for _ in range(pages)], ["n"] * pages
 
 
 def folder_source(folder: Path) -> Source:

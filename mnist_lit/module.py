@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_lit.errors import SettingError
 from mnist_lit.muon import Muon
-from mnist_lit.network import MAX_MARGIN, DigitNet, TinyNet
+from mnist_lit.network import MAX_CHANNELS, MAX_MARGIN, DigitNet, TinyNet
 
 if TYPE_CHECKING:
     NetworkChoice = Literal["DigitNet", "TinyNet"] | nn.Module
@@ -75,8 +75,8 @@ class DigitClassifier(LightningModule):
         for name, value, valid, expected in (
             ("network", network, known, "DigitNet, TinyNet or a torch.nn.Module"),
             ("optimizer", optimizer, optimizer in ("adam", "muon"), "adam or muon"),
-            ("narrow", narrow, narrow >= 1, "at least 1"),
-            ("wide", wide, wide >= 1, "at least 1"),
+            ("narrow", narrow, 1 <= narrow <= MAX_CHANNELS, f"from 1 to {MAX_CHANNELS}"),
+            ("wide", wide, 1 <= wide <= MAX_CHANNELS, f"from 1 to {MAX_CHANNELS}"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
             ("margin", margin, 0 <= margin <= MAX_MARGIN, f"from 0 to {MAX_MARGIN}"),
             ("max_lr", max_lr, 0 < max_lr < math.inf, "above 0"),

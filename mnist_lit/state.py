@@ -168,7 +168,9 @@ def _check_pictures(best: Any, where: str) -> None:
 def _check_alike(saved: Any, own: Any, where: str, fresh: bool) -> None:
     """Of one kind. Our own None is like any; theirs is, once ours is no longer as it began."""
     fits = True
-    if isinstance(own, dict):
+    if saved is None and not fresh:
+        pass
+    elif isinstance(own, dict):
         fits = isinstance(saved, dict) and (saved.keys() >= own.keys() or not fresh)
         for name in saved.keys() & own.keys() if fits else ():
             _check_alike(saved[name], own[name], f"{where}.{name}", fresh)
@@ -176,8 +178,6 @@ def _check_alike(saved: Any, own: Any, where: str, fresh: bool) -> None:
         fits = saved.shape == own.shape
     elif isinstance(own, list | tuple):
         fits = isinstance(saved, list | tuple)
-    elif saved is None and not fresh:
-        pass
     elif isinstance(own, bool | str):
         fits = type(saved) is type(own)
     elif isinstance(own, int | float):

@@ -177,7 +177,7 @@ def test_strokes_come_after_the_augmentation_and_only_if_asked_for(digits: Digit
 
     def augmented(**settings: Strokes) -> torch.Tensor:
         data = MNISTDataModule(**settings)  # type: ignore[arg-type]
-        data.trainer = SimpleNamespace(training=True)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(training=True, precision_plugin=Precision())  # type: ignore[assignment]
         torch.manual_seed(0)
         return data.on_after_batch_transfer(batch, 0)[0]
 

@@ -53,6 +53,7 @@ def sums(images: torch.Tensor) -> torch.Tensor:
     return (images.flatten(1).double() @ torch.arange(784).double() ** 2).sort().values
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="two processes meet over gloo")
 def test_two_processes_see_every_image_once_an_epoch(data_dir: Path, tmp_path: Path) -> None:
     script = tmp_path / "record.py"

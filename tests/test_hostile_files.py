@@ -167,8 +167,17 @@ def test_mutated_checkpoints_never_crash(tmp_path: Path, survived: Survived) -> 
     survived("mutated checkpoint", 2000)
 
 
+ANYTHING: tuple[Any, ...] = ({}, 7, "word", float("nan"))
+
+
 @pytest.mark.parametrize("part", [*checkpoint(), "optimizer_states", "lr_schedulers"])
-@pytest.mark.parametrize("value", [None, [], {}, 7, "word", {"word": [None]}, float("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, [], {"word": [None]}),
+        *(pytest.param(v, marks=pytest.mark.slow) for v in ANYTHING),
+    ],
+)
 @pytest.mark.parametrize("program", ["train", "train test"])
 def test_a_checkpoint_with_a_wrong_part_is_refused_or_does_no_harm(
     part: str,

@@ -301,6 +301,7 @@ def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) 
     ("name", "value"),
     [
         ("narrow", 0),
+        ("narrow", 257),
         ("wide", -1),
         ("dropout", 1.0),
         ("margin", 11),

@@ -387,7 +387,7 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     "no devices": (["--trainer.devices", "0"], 2, "devices", None),
     "unknown precision": (["--trainer.precision", "17"], 2, "trainer.precision", None),
     "no such config": (["--config", "absent.yaml"], 2, "absent.yaml", None),
-    "no such recipe": (["-c", "faster"], 2, "best, ddp, debug, fast, original, tiny", None),
+    "no such recipe": (["-c", "faster"], 2, "best, ddp, debug, fast, original, reader, tiny", None),
     "a flag's old name": (
         ["--model.average", "0"],
         2,
