@@ -209,6 +209,7 @@ def test_bad_settings_name_the_flag(name: str, value: int) -> None:
         MNISTDataModule(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_two_runs_may_fill_one_folder_at_once(tmp_path: Path) -> None:
     code = f"from mnist_lit.data import *; restore_mnist(Path({str(tmp_path)!r}))"
     runs = [subprocess.Popen([sys.executable, "-c", code], env=os.environ) for _ in range(2)]

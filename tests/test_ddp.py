@@ -86,6 +86,7 @@ def ddp(*arguments: object) -> list[str]:
     return [*command, "--trainer.accelerator", "cpu", *limits, *others]
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Path) -> None:
     flags = ["--data.data_dir", data_dir, "--stop.accuracy", 0.01, "--trainer.log_every_n_steps", 5]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

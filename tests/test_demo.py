@@ -144,6 +144,7 @@ def test_a_post_is_read(server: Server, seven: bytes) -> None:
     assert max(answer["input"]) == 255
 
 
+@pytest.mark.slow
 def test_many_clients_at_once(server: Server, seven: bytes) -> None:
     """Fifty clients, ten strokes each."""
 

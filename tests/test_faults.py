@@ -133,9 +133,8 @@ def test_a_fit_killed_while_it_writes_and_resumed_equals_an_unbroken_one(
 MOMENTS, SHARES = 24, 6  # from the start of a fit to its test, in so many tests
 
 
-@pytest.mark.parametrize(
-    "share", [0, *(pytest.param(share, marks=pytest.mark.slow) for share in range(1, SHARES))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
 def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
     share: int,
     unbroken: tuple[dict[str, Any], float],
@@ -179,12 +178,12 @@ def test_a_fit_of_any_recipe_killed_and_resumed_equals_an_unbroken_one(
     assert status == 0, (tmp_path / "unbroken" / "out").read_text()
     expected = outcome(tmp_path / "unbroken")
     faults: list[dict[str, Any]] = [{"kill_in": ("fsync", 2)}, {"kill_in": ("replace", 4)}]
-    faults += [{"kill_after": seconds * share} for share in (0.55, 0.75)]
+    faults += [{"kill_after": seconds * (0.35 + share / 15)} for share in range(8)]
     killed = sum(
         killed_and_resumed(forks, data_dir, tmp_path / str(number), expected, flags, **fault)
         for number, fault in enumerate(faults)
     )
-    assert killed >= 2
+    assert killed >= 5
     survived("killed", killed)
 
 
