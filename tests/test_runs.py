@@ -176,6 +176,7 @@ def test_without_tensorboard_each_fit_has_its_folder_too(
     assert not (tmp_path / logs / "version_2").exists()
 
 
+@pytest.mark.slow
 def test_a_second_logger_gets_the_pictures_and_the_figures_too(
     data_dir: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_second_logger_gets_the_pictures_and_the_figures_too(
     assert not (tmp_path / "~").exists()
 
 
+@pytest.mark.slow
 def test_a_home_folder_is_found(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()

@@ -308,7 +308,13 @@ def test_a_checkpoint_goes_on_elsewhere(
     assert "checkpoints/last.ckpt\n" in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="SIGINT"),
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_fit_says_how_to_go_on(
     number: signal.Signals, data_dir: Path, tmp_path: Path, survived: Survived
 ) -> None:
