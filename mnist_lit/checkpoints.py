@@ -1,7 +1,4 @@
-"""Which checkpoints are kept, how they are written whole and found again, with their settings.
-
-The recipes that come with the package are found here, too.
-"""
+"""Which checkpoints are kept, how they are written whole and found again, with their settings."""
 
 import io
 import math
@@ -19,9 +16,6 @@ from mnist_lit.errors import SettingError, explain
 from mnist_lit.files import written_whole
 from mnist_lit.state import check_progress, check_training
 from mnist_lit.weights import load_checkpoint, network_from
-
-PACKAGE = Path(__file__).parent
-RECIPES = (PACKAGE / "configs", PACKAGE.parent / "configs")  # of the wheel; of a clone
 
 
 class OwnCheckpoints(ModelCheckpoint):
@@ -68,6 +62,9 @@ class WholeCheckpoints(TorchCheckpointIO):
     is copied, not renamed, if that is another disk.
     """
 
+    restoring = False  # a checkpoint was loaded, and not all of it is in its place yet
+    path: Any = None  # of that checkpoint
+
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
@@ -79,9 +76,6 @@ class WholeCheckpoints(TorchCheckpointIO):
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())  # the machine may lose its power, too
-
-    restoring = False  # a checkpoint was loaded, and not all of it is in its place yet
-    path: Any = None  # of that checkpoint
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         self.restoring, self.path = True, path
@@ -158,23 +152,6 @@ def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
         raise SettingError(f"--ckpt_path best: {folder.parent} validated nothing: use last")
     # Two best ones: killed between writing the better and removing the other.
     return str(max(found))
-
-
-def find_recipe(name: str) -> str:
-    """`fast` or `fast.yaml` -> the recipe of that name in the package; a file that there is wins.
-
-    Raises:
-        SettingError: There is neither.
-    """
-    for path in (Path(name), Path(f"{name}.yaml")):
-        if path.exists():
-            return str(path)
-    found = {path.stem: path for folder in RECIPES for path in folder.glob("*.yaml")}
-    if name.removesuffix(".yaml") in found:
-        return str(found[name.removesuffix(".yaml")])
-    raise SettingError(
-        f"--config {name}: no such file; the recipes in the package are {', '.join(sorted(found))}"
-    )
 
 
 def find_config(ckpt_path: str, logs: Path) -> Path | None:

@@ -1,5 +1,6 @@
-"""What a resumed fit takes from a config.yaml that the user did not name: plain settings alone.
+"""Config files: recipes by their names, and what is taken of a config that the user did not name.
 
+From the latter, which a resumed fit finds beside its checkpoint, plain settings alone are taken.
 A config can name a class in any place where the Trainer or the model takes an object, and the file
 of that class is imported, from the working folder, too. So a config is code. Only `--config` says
 that somebody wants to run it; one that lies beside a checkpoint may be a stranger's.
@@ -27,6 +28,25 @@ FOLDERS = ("data.data_dir", "data.own_dir")
 # Objects of the Trainer, for which a word can stand, too.
 OBJECTS = ("callbacks", "logger", "model_registry", "plugins", "profiler")
 SECTIONS = ("seed_everything", "trainer", "model", "data", "stop")
+PACKAGE = Path(__file__).parent
+RECIPES = (PACKAGE / "configs", PACKAGE.parent / "configs")  # of the wheel; of a clone
+
+
+def find_recipe(name: str) -> str:
+    """`fast` or `fast.yaml` -> the recipe of that name in the package; a file that there is wins.
+
+    Raises:
+        SettingError: There is neither.
+    """
+    for path in (Path(name), Path(f"{name}.yaml")):
+        if path.exists():
+            return str(path)
+    found = {path.stem: path for folder in RECIPES for path in folder.glob("*.yaml")}
+    if name.removesuffix(".yaml") in found:
+        return str(found[name.removesuffix(".yaml")])
+    raise SettingError(
+        f"--config {name}: no such file; the recipes in the package are {', '.join(sorted(found))}"
+    )
 
 
 def as_config(config: Path) -> str:

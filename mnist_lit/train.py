@@ -33,7 +33,6 @@ from mnist_lit.checkpoints import (
     best_and_last,
     find_checkpoint,
     find_config,
-    find_recipe,
     saved_settings,
 )
 from mnist_lit.console import (
@@ -53,7 +52,7 @@ from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
 from mnist_lit.runs import RunFolder, in_home, log_root
-from mnist_lit.settings import as_config
+from mnist_lit.settings import as_config, find_recipe
 from mnist_lit.weights import OLD_SETTINGS
 
 LIGHTNING = Path(lightning.__file__).parent
