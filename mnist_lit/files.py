@@ -45,7 +45,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def discard_partial() -> None:
-    """Remove what `written_whole` has not finished: for a signal's handler that ends the process."""
+    """Remove what is not finished: for a signal's handler that ends the process."""
     for partial in _partial:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
