@@ -1,4 +1,4 @@
-"""Whether a network learns one person's hand: fine-tuned on 50 digits of a writer, tested on the rest.
+"""Whether a network learns a hand: fine-tuned on 50 digits of a writer, tested on the rest.
 
     python benchmarks/owners.py WRITERS.csv.gz --work DIR
 

@@ -8,3 +8,10 @@ class SettingError(ValueError):
 def explain(error: Exception) -> str:
     """The reason in a few words: of the system's errors without their number and file."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def printable(name: str) -> str:
+    """A file's name on one line: its control characters as Python writes them."""
+    return "".join(
+        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in name
+    )

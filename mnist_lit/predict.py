@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from mnist_lit import load_pretrained
-from mnist_lit.errors import explain
+from mnist_lit.errors import explain, printable
 from mnist_lit.files import written_whole
 from mnist_lit.images import SUFFIXES, open_image
 from mnist_lit.reading import BATCH, Reading, read_digits
@@ -147,13 +147,6 @@ def as_line(file: str, result: Reading, number: int) -> str:
         f"{printable(file)}  {' '.join(result.lines)}{'?' * result.uncertain}"
         f"  {100 * probability:5.2f} %{which}"
         + "".join(f"   then {digit}  {100 * p:5.2f} %" for digit, p in others)
-    )
-
-
-def printable(name: str) -> str:
-    """A file's name on one line: its control characters as Python writes them."""
-    return "".join(
-        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in name
     )
 
 

@@ -81,7 +81,7 @@ class Page(NamedTuple):
 
 
 def read_digits(
-    network: Network, files: Iterable[Any], single: bool = False
+    network: Network, files: Iterable[Any], single: bool = False, turned: bool = True
 ) -> Iterator[Reading | Exception]:
     """Image files (paths or binary file objects) -> what each shows, in their order, in batches.
 
@@ -89,6 +89,7 @@ def read_digits(
 
     Args:
         single: Each image shows one digit.
+        turned: One digit may lie on its side.
     """
     remaining = iter(files)
 
@@ -102,7 +103,7 @@ def read_digits(
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         while chunk := list(islice(remaining, BATCH)):
             pages = list(pool.map(look_at_file, chunk))
-            readings = read(network, [page for page in pages if isinstance(page, Page)])
+            readings = read(network, [page for page in pages if isinstance(page, Page)], turned)
             for page in pages:
                 yield next(readings) if isinstance(page, Page) else page
 
@@ -117,7 +118,7 @@ def look(image: Image.Image, single: bool = False) -> Page:
     return Page(layouts(image, single), zoom, image.info.get("frames", 1))
 
 
-def read(network: Network, pages: list[Page]) -> Iterator[Reading]:
+def read(network: Network, pages: list[Page], turned: bool = True) -> Iterator[Reading]:
     """Pages -> what the network reads on each."""
     judge = Sureness(network)
     found = [digit for page in pages for layout in page.layouts for digit in layout.digits]
@@ -130,7 +131,7 @@ def read(network: Network, pages: list[Page]) -> Iterator[Reading]:
             if fewer := _without_doubtful(rows):
                 ways.append((fewer, layout.cost + 0.5))
         rows = max(ways, key=lambda way: _worth(*way))[0]
-        if rows[0][0].sureness < UPRIGHT and len(rows) == len(rows[0]) == 1:
+        if turned and rows[0][0].sureness < UPRIGHT and len(rows) == len(rows[0]) == 1:
             rows = [[_turned(judge, rows[0][0])]]
         yield Reading([[_scaled(digit, page.zoom) for digit in row] for row in rows], page.frames)
 
