@@ -4,30 +4,51 @@
 
 WRITERS is a table with the columns `image` (of MNIST's training images, in their order) and
 `writer`; one can be made from the extended labels of QMNIST (Yadav and Bottou, Cold Case: The Lost
-MNIST Digits, 2019).
+MNIST Digits, 2019). A third of the writers are held out, and a base network is trained without
+them by a shortened reader.yaml. Of these the 20 with the most errors are owners. For each, the base
+is fine-tuned by finetune.yaml on a folder of 50 of their digits, as `--data.own_dir` takes it, and
+tested on the rest. The other held-out writers show what it forgets. `without` is the same
+fine-tuning on MNIST alone: what more training does by itself. Two more owners are styles, drawn
+into a writer's digits: a 1 with a serif and a barred 7; their base has seen no drawn digits.
+
+What is done is kept in DIR, so that a run that was broken off goes on. The result is
+benchmarks/results/owners.json.
 """
 
 import argparse
 import csv
 import gzip
+import json
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+from record import save
 from torch import Tensor
 
+from mnist_lit.assets import test_digits
 from mnist_lit.callbacks import EpochSeed
+from mnist_lit.checkpoints import best_and_last
 from mnist_lit.console import quiet
-from mnist_lit.data import MNISTDataModule
+from mnist_lit.data import MNISTDataModule, RawMNIST, stratified_split
 from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.module import DigitClassifier
+from mnist_lit.network import Network
 from mnist_lit.strokes import Strokes
+from mnist_lit.weights import load_network
 
 ROOT = Path(__file__).parent.parent
 SEED = 60
-EPOCHS = 6  # of a base network: enough for 99.3 %
+EPOCHS = 6  # of a base network
+OWNERS, DIGITS = 20, 50
+STYLES = {"serif 1": 1, "barred 7": 7}
 
 
 class WithoutWriters(MNISTDataModule):
@@ -40,8 +61,10 @@ class WithoutWriters(MNISTDataModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":
+            labels = RawMNIST(str(self.data_dir), train=True).targets
+            train, _ = stratified_split(labels, self.val_size)  # drawn and own digits are behind
             kept = torch.ones(len(self.train_set), dtype=torch.bool)
-            kept[: len(self.held_out)] = ~self.held_out  # what is drawn stands behind MNIST's
+            kept[: len(train)] = ~self.held_out[train]
             self.train_set.images = self.train_set.images[kept]
             self.train_set.labels = self.train_set.labels[kept]
 
@@ -64,34 +87,154 @@ def unseen(writers: Tensor) -> Tensor:
     return names[order[: len(names) // 3]]
 
 
-def recipe(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of model and data in a config file."""
+def recipe(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings of trainer, model and data in a config file."""
     config = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
     data = config["data"] | changes
     data["strokes"] = Strokes(**data["strokes"])
-    return config["model"], data
+    return config["trainer"], config["model"], data
 
 
-def train_base(path: Path, writers: Tensor, **changes: Any) -> None:
-    """reader.yaml, shortened, without the writers that are held out."""
-    if path.exists():
-        return
-    model, data = recipe("reader", **changes)
-    held_out = torch.isin(writers, unseen(writers))
-    trainer = Trainer(
-        max_epochs=EPOCHS,
-        limit_val_batches=0,
+def trainer_of(settings: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+    return Trainer(
+        **settings,
         accelerator="cpu",
         precision=default_precision("cpu"),  # type: ignore[arg-type]
-        callbacks=[EpochSeed()],
+        callbacks=[EpochSeed(), *callbacks],
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=bool(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def train_base(path: Path, held_out: Tensor, **changes: Any) -> None:
+    """reader.yaml, shortened, without the images that are held out."""
+    if path.exists():
+        return
+    torch.manual_seed(SEED)
+    trainer, model, data = recipe("reader", **changes)
+    fit = trainer_of(trainer | {"max_epochs": EPOCHS}, [])
     data_dir = str(path.parent / "data")
-    trainer.fit(DigitClassifier(**model), WithoutWriters(held_out, data_dir=data_dir, **data))
-    trainer.save_checkpoint(path, weights_only=True)
+    fit.fit(DigitClassifier(**model), WithoutWriters(held_out, data_dir=data_dir, **data))
+    fit.save_checkpoint(path, weights_only=True)
+
+
+def fine_tune(
+    base: Path, own: Path | None, held_out: Tensor, **changes: Any
+) -> tuple[Network, float]:
+    """finetune.yaml from `base` on the digits in a folder; what it chose, and the seconds."""
+    trainer, model, data = recipe("finetune", **changes)
+    model["init_from"] = str(base)
+    torch.manual_seed(SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        best, _ = best_and_last("both/acc" if own else "val/acc")
+        best.dirpath = folder
+        started = time.perf_counter()
+        fit = trainer_of(trainer, [best])
+        own_dir = None if own is None else str(own)
+        module = WithoutWriters(
+            held_out, data_dir=str(base.parent / "data"), own_dir=own_dir, **data
+        )
+        fit.fit(DigitClassifier(**model), module)
+        return load_network(best.best_model_path), time.perf_counter() - started
+
+
+def errors(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+    """(N,) bool of images (N, 28, 28) uint8."""
+    with torch.inference_mode():
+        logits = [network(part.unsqueeze(1).float() / 255) for part in images.split(500)]
+    return torch.cat(logits).argmax(dim=1) != labels
+
+
+def shares(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) -> indices of the DIGITS to learn from, the same share of each digit, and of the rest."""
+    rest, own = stratified_split(labels, DIGITS)
+    return own, rest
+
+
+def write_folder(folder: Path, images: Tensor, labels: Tensor) -> None:
+    """As someone's own digits would come: dark on light, an image file each."""
+    for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+        path = folder / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC).save(path)
+
+
+def styled(images: Tensor, labels: Tensor, style: str) -> Tensor:
+    """The same digits with a serif at each 1, or a bar through each 7."""
+    random, changed = np.random.default_rng(SEED), images.clone()
+    for image in changed[labels == STYLES[style]].split(1):
+        pixels = image[0].numpy()
+        rows, columns = np.nonzero(pixels > 100)
+        if style == "serif 1":
+            top = rows.min()
+            start = (float(columns[rows <= top + 1].mean()), float(top))
+            end = (start[0] - random.uniform(4, 7), start[1] + random.uniform(3, 6))
+        else:
+            middle = 0.5 * (rows.min() + rows.max()) + random.uniform(-1, 2)
+            at = float(columns[np.abs(rows - middle) <= 1].mean())
+            tilt = random.uniform(-1, 0.5)
+            start = (at - random.uniform(3.5, 5.5), middle - tilt)
+            end = (at + random.uniform(3.5, 5.5), middle + tilt)
+        fine = np.zeros((28 * 8, 28 * 8), np.uint8)
+        ends = [tuple(round(8 * x + 4) for x in point) for point in (start, end)]
+        cv2.line(fine, *ends, 255, round(8 * random.uniform(1.8, 2.6)), cv2.LINE_AA)
+        line = cv2.resize(fine, (28, 28), interpolation=cv2.INTER_AREA)
+        np.maximum(pixels, line, out=pixels)
+    return changed
+
+
+def hardest(writers: Tensor, wrong: Tensor, held_out: Tensor) -> list[int]:
+    """The held-out writers, those with the most errors first."""
+    names, number = writers[held_out].unique(return_counts=True)
+    counts = [int(wrong[writers == name].sum()) for name in names]
+    order = sorted(range(len(names)), key=lambda i: (-counts[i], int(names[i])))
+    return [int(names[i]) for i in order if number[i] >= 2 * DIGITS - 10]
+
+
+class Bench:
+    """A base network, what it was not trained on, and what was measured so far."""
+
+    def __init__(self, work: Path, name: str, writers: Tensor, **changes: Any) -> None:
+        self.base, self.writers = work / f"{name}.ckpt", writers
+        self.held_out = torch.isin(writers, unseen(writers))
+        train_base(self.base, self.held_out, **changes)
+        mnist = RawMNIST(str(work / "data"), train=True)
+        self.images, self.labels = mnist.data, mnist.targets
+        self.network = load_network(self.base)
+        kept = work / f"{name}-errors.npy"
+        if not kept.exists():
+            wrong = np.zeros(len(writers), dtype=bool)
+            wrong[self.held_out] = errors(
+                self.network, self.images[self.held_out], self.labels[self.held_out]
+            )
+            np.save(kept, wrong)
+        self.wrong = torch.from_numpy(np.load(kept))
+
+    def owner(self, name: str, images: Tensor, labels: Tensor, others: Tensor) -> dict[str, Any]:
+        """Fine-tuned on some of the images; `others` are indices of what is not to be forgotten."""
+        own, rest = shares(labels)
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(Path(folder), images[own], labels[own])
+            network, seconds = fine_tune(self.base, Path(folder), self.held_out)
+        return {
+            "name": name,
+            "seconds": seconds,
+            "tested": len(rest),
+            "before": int(errors(self.network, images[rest], labels[rest]).sum()),
+            "after": int(errors(network, images[rest], labels[rest]).sum()),
+            **self.others(network, others),
+        }
+
+    def others(self, network: Network, others: Tensor) -> dict[str, Any]:
+        after = errors(network, self.images[others], self.labels[others])
+        return {
+            "others": len(others),
+            "others_before": int(self.wrong[others].sum()),
+            "others_after": int(after.sum()),
+            "network": network,
+        }
 
 
 def main() -> None:
@@ -103,10 +246,6 @@ def main() -> None:
     keep_freed_memory()
     args.work.mkdir(parents=True, exist_ok=True)
     writers = writers_of(args.writers)
-    torch.manual_seed(SEED)
-    train_base(args.work / "base.ckpt", writers)
-    torch.manual_seed(SEED)
-    train_base(args.work / "base-undrawn.ckpt", writers, drawn=0)
 
 
 if __name__ == "__main__":
