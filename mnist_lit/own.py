@@ -159,7 +159,7 @@ def _version() -> str:
 def _load(kept: Path) -> dict[bytes, Pixels]:
     """What was prepared before, if that was in this version; nothing in the file is executed."""
     try:
-        with np.load(kept, allow_pickle=False) as arrays:
+        with kept.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             version, digests, pixels = (arrays[name] for name in ("version", "digests", "pixels"))
             if str(version) != _version():
                 return {}
