@@ -21,6 +21,7 @@ import gzip
 import json
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ def unseen(writers: Tensor) -> Tensor:
     return names[order[: len(names) // 3]]
 
 
-def recipe(name: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def recipe(path: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The settings of trainer, model and data in a config file."""
-    config = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
+    config = yaml.safe_load(Path(path).read_text())
     data = config["data"] | changes
     data["strokes"] = Strokes(**data["strokes"])
     return config["trainer"], config["model"], data
@@ -113,18 +114,16 @@ def train_base(path: Path, held_out: Tensor, **changes: Any) -> None:
     if path.exists():
         return
     torch.manual_seed(SEED)
-    trainer, model, data = recipe("reader", **changes)
+    trainer, model, data = recipe(str(ROOT / "configs" / "reader.yaml"), **changes)
     fit = trainer_of(trainer | {"max_epochs": EPOCHS}, [])
     data_dir = str(path.parent / "data")
     fit.fit(DigitClassifier(**model), WithoutWriters(held_out, data_dir=data_dir, **data))
     fit.save_checkpoint(path, weights_only=True)
 
 
-def fine_tune(
-    base: Path, own: Path | None, held_out: Tensor, **changes: Any
-) -> tuple[Network, float]:
-    """finetune.yaml from `base` on the digits in a folder; what it chose, and the seconds."""
-    trainer, model, data = recipe("finetune", **changes)
+def fine_tune(base: Path, own: Path | None, held_out: Tensor, config: str) -> tuple[Network, float]:
+    """A recipe from `base` on the digits in a folder; what it chose, and the seconds."""
+    trainer, model, data = recipe(config)
     model["init_from"] = str(base)
     torch.manual_seed(SEED)
     with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +147,7 @@ def errors(network: Network, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def shares(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) -> indices of the DIGITS to learn from, the same share of each digit, and of the rest."""
+    """(N,) -> indices of DIGITS to learn from, the same share of each digit, and of the rest."""
     rest, own = stratified_split(labels, DIGITS)
     return own, rest
 
@@ -178,8 +177,8 @@ def styled(images: Tensor, labels: Tensor, style: str) -> Tensor:
             start = (at - random.uniform(3.5, 5.5), middle - tilt)
             end = (at + random.uniform(3.5, 5.5), middle + tilt)
         fine = np.zeros((28 * 8, 28 * 8), np.uint8)
-        ends = [tuple(round(8 * x + 4) for x in point) for point in (start, end)]
-        cv2.line(fine, *ends, 255, round(8 * random.uniform(1.8, 2.6)), cv2.LINE_AA)
+        begin, stop = (tuple(round(8 * x + 4) for x in point) for point in (start, end))
+        cv2.line(fine, begin, stop, 255, round(8 * random.uniform(1.8, 2.6)), cv2.LINE_AA)
         line = cv2.resize(fine, (28, 28), interpolation=cv2.INTER_AREA)
         np.maximum(pixels, line, out=pixels)
     return changed
@@ -194,7 +193,7 @@ def hardest(writers: Tensor, wrong: Tensor, held_out: Tensor) -> list[int]:
 
 
 class Bench:
-    """A base network, what it was not trained on, and what was measured so far."""
+    """A base network, and what it was not trained on."""
 
     def __init__(self, work: Path, name: str, writers: Tensor, **changes: Any) -> None:
         self.base, self.writers = work / f"{name}.ckpt", writers
@@ -203,49 +202,115 @@ class Bench:
         mnist = RawMNIST(str(work / "data"), train=True)
         self.images, self.labels = mnist.data, mnist.targets
         self.network = load_network(self.base)
-        kept = work / f"{name}-errors.npy"
+
+    def wrong(self) -> Tensor:
+        """(60000,) bool: the base network's errors among what is held out."""
+        kept = self.base.with_name(f"{self.base.stem}-errors.npy")
         if not kept.exists():
-            wrong = np.zeros(len(writers), dtype=bool)
+            wrong = np.zeros(len(self.writers), dtype=bool)
             wrong[self.held_out] = errors(
                 self.network, self.images[self.held_out], self.labels[self.held_out]
             )
             np.save(kept, wrong)
-        self.wrong = torch.from_numpy(np.load(kept))
+        return torch.from_numpy(np.load(kept))
 
-    def owner(self, name: str, images: Tensor, labels: Tensor, others: Tensor) -> dict[str, Any]:
-        """Fine-tuned on some of the images; `others` are indices of what is not to be forgotten."""
+    def owner(self, images: Tensor, labels: Tensor, config: str) -> tuple[Network, dict[str, Any]]:
+        """A network fine-tuned on some of these images, and the errors on the rest."""
         own, rest = shares(labels)
         with tempfile.TemporaryDirectory() as folder:
             write_folder(Path(folder), images[own], labels[own])
-            network, seconds = fine_tune(self.base, Path(folder), self.held_out)
-        return {
-            "name": name,
+            network, seconds = fine_tune(self.base, Path(folder), self.held_out, config)
+        return network, {
             "seconds": seconds,
             "tested": len(rest),
             "before": int(errors(self.network, images[rest], labels[rest]).sum()),
             "after": int(errors(network, images[rest], labels[rest]).sum()),
-            **self.others(network, others),
         }
 
-    def others(self, network: Network, others: Tensor) -> dict[str, Any]:
-        after = errors(network, self.images[others], self.labels[others])
-        return {
-            "others": len(others),
-            "others_before": int(self.wrong[others].sum()),
-            "others_after": int(after.sum()),
-            "network": network,
-        }
+
+def choose(bench: Bench, config: str) -> None:
+    """A recipe on writers that are no owners, and on 2,000 digits of others: nothing is kept."""
+    ranked = hardest(bench.writers, bench.wrong(), bench.held_out)
+    others = bench.held_out & ~torch.isin(bench.writers, torch.tensor(ranked[: OWNERS + 10]))
+    random = torch.Generator().manual_seed(SEED)
+    some = others.nonzero().flatten()
+    some = some[torch.randperm(len(some), generator=random)[:2000]]
+    for name in ranked[OWNERS : OWNERS + 4]:
+        mine = bench.writers == name
+        network, figures = bench.owner(bench.images[mine], bench.labels[mine], config)
+        after = errors(network, bench.images[some], bench.labels[some])
+        figures["others"] = [int(bench.wrong()[some].sum()), int(after.sum())]
+        print(name, json.dumps(figures), flush=True)
+
+
+class Kept:
+    """What was measured so far, a line each in a file, by its name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in map(json.loads, lines)}
+
+    def add(self, name: str, figures: dict[str, Any]) -> None:
+        self.rows[name] = {"name": name, **figures}
+        with self.path.open("a") as file:
+            file.write(json.dumps(self.rows[name]) + "\n")
+        print(json.dumps(self.rows[name]), flush=True)
+
+
+def on_test(network: Network) -> int:
+    images, labels = test_digits()
+    return int(errors(network, images[:, 0], labels).sum())
+
+
+def measure(
+    bench: Bench, kept: Kept, owners: dict[str, tuple[Tensor, Tensor]], config: str
+) -> None:
+    """Each owner (images and labels), and the same fine-tuning without their digits."""
+    name = f"{bench.base.stem}, without"
+    if name not in kept.rows:
+        network, seconds = fine_tune(bench.base, None, bench.held_out, config)
+        after = {}
+        for owner, (images, labels) in owners.items():
+            _, rest = shares(labels)
+            after[owner] = int(errors(network, images[rest], labels[rest]).sum())
+        test = [on_test(bench.network), on_test(network)]
+        kept.add(name, {"seconds": seconds, "after": after, "test": test})
+    before = kept.rows[name]["test"][0]
+    for owner, (images, labels) in owners.items():
+        if owner not in kept.rows:
+            network, figures = bench.owner(images, labels, config)
+            kept.add(owner, {**figures, "test": [before, on_test(network)]})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("writers", type=Path, metavar="WRITERS")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--choose", action="store_true", help="on writers that are no owners")
+    parser.add_argument("--config", default=str(ROOT / "configs" / "finetune.yaml"))
     args = parser.parse_args()
     quiet()
     keep_freed_memory()
+    warnings.simplefilter("ignore")  # of a batch that is smaller than another, and the like
     args.work.mkdir(parents=True, exist_ok=True)
     writers = writers_of(args.writers)
+    bench = Bench(args.work, "base", writers)
+    if args.choose:
+        choose(bench, args.config)
+        return
+    kept = Kept(args.work / "owners.jsonl")
+    names = hardest(writers, bench.wrong(), bench.held_out)[:OWNERS]
+    owners = {
+        f"{name}": (bench.images[writers == name], bench.labels[writers == name]) for name in names
+    }
+    measure(bench, kept, owners, args.config)
+    undrawn = Bench(args.work, "base-undrawn", writers, drawn=0)
+    some = undrawn.held_out.nonzero().flatten()[:1000]  # of many writers: the style is one's own
+    images, labels = undrawn.images[some], undrawn.labels[some]
+    styles = {style: (styled(images, labels, style), labels) for style in STYLES}
+    measure(undrawn, kept, styles, args.config)
+    save("owners", {"rows": list(kept.rows.values())}, epochs=EPOCHS, digits=DIGITS)
 
 
 if __name__ == "__main__":

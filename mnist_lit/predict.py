@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from mnist_lit import load_pretrained
 from mnist_lit.errors import explain, printable
-from mnist_lit.files import written_whole
+from mnist_lit.files import free_path, written_whole
 from mnist_lit.images import SUFFIXES, open_image
 from mnist_lit.reading import BATCH, Reading, read_digits
 from mnist_lit.weights import load_network
@@ -59,16 +58,6 @@ def find_files(names: list[str]) -> tuple[list[str], list[str]]:
             )
             notes.append(f"{name}: {len(others)} skipped by their names: {kinds}")
     return files, notes
-
-
-def free_path(folder: Path, name: str, taken: set[Path]) -> Path:
-    """folder/NAME.png, or NAME-2.png and so on: nothing is written over, in this run or before."""
-    for number in count(1):
-        path = folder / f"{name if number == 1 else f'{name}-{number}'}.png"
-        if path not in taken and not os.path.lexists(path):
-            taken.add(path)
-            return path
-    raise AssertionError
 
 
 def save(image: Image.Image, path: Path) -> None:

@@ -49,6 +49,7 @@ ALLOWED = {
     "predict": {"errors", "files", "images", "load_pretrained", "reading", "weights"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
     "decoder": {"images", "reading"},
+    "sheet": {"errors", "files", "images", "ink"},
     "demo": {
         *("assets", "decoder", "errors", "images", "load_pretrained", "network", "reading"),
         "weights",

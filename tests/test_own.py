@@ -1,6 +1,7 @@
 """One's own digits: a folder of image files, checked, prepared as predict does, and kept."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -128,17 +129,19 @@ def test_what_was_prepared_is_kept_by_its_content(
     folder, kept = tmp_path / "own", tmp_path / "kept.npz"
     paths = draw(folder, range(8))
     first, _ = own_digits(folder, kept)
-    asked = []
+    asked: list[list[tuple[int, Path]]] = []
     prepare = own._prepare
-    monkeypatch.setattr(own, "_prepare", lambda entries: asked.append(list(entries)) or [])
+
+    def counted(entries: Iterable[tuple[int, Path]]) -> list[own.Pixels | Exception]:
+        asked.append(list(entries))
+        return prepare(asked[-1])
+
+    monkeypatch.setattr(own, "_prepare", counted)
     paths[0].rename(paths[0].with_name("other name.png"))
     again, _ = own_digits(folder, kept)
     assert torch.equal(first.data, again.data)
     assert torch.equal(first.targets, again.targets)
     assert asked == []
-    monkeypatch.setattr(
-        own, "_prepare", lambda entries: asked.append(e := [*entries]) or prepare(e)
-    )
     draw(folder, range(8, 9))
     assert len(own_digits(folder, kept)[0].targets) == 9
     assert [len(entries) for entries in asked] == [1]
