@@ -29,7 +29,10 @@ FIRST_COLUMNS = (
 
 
 class Header(Callback):
-    """Says what is trained and on what, once the processes have shared out the threads."""
+    """Says what is trained and on what, once the processes have shared out the threads.
+
+    And of one's own digits how many there are, and how many the first weights get right.
+    """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network: Any = pl_module.network
@@ -37,6 +40,19 @@ class Header(Callback):
             f"{type(network).__name__}, {parameters(network):,} parameters,"
             f" on {describe_device(trainer)}",
         )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if getattr(data, "own_dir", None) is None:
+            return
+        line = f"own digits: {data.own_train} to train with, {len(data.own_val_set)} held out"
+        if trainer.ckpt_path is None and getattr(pl_module, "init_from", None):
+            images, labels = data.own_val_set.images, data.own_val_set.labels
+            training = pl_module.training
+            with torch.inference_mode():
+                logits = pl_module.eval()(images.to(pl_module.device) / 255)
+            pl_module.train(training)
+            right = int((logits.argmax(dim=1).cpu() == labels).sum())
+            line += f" ({percent(right / len(labels))} accuracy as it starts)"
+        pl_module.print(line)
 
 
 class Progress(TQDMProgressBar):
@@ -211,8 +227,8 @@ class Summary(NamedTuple):
         own = ""
         if "test/own_acc" in test:
             held_out = images_in(data.own_val_set, trainer.num_test_batches[1:], trainer)
-            seen = ", seen after every epoch" if self.validated else ", measured once"
-            own = f"{measured(test['test/own_acc'], held_out, seen)}; {data.own_train} trained with"
+            seen = ", also seen in validation" if self.validated else ", measured once"
+            own = measured(test["test/own_acc"], held_out, seen)
         if self.target is None:
             target = "none set"
         elif self.reached_epoch is not None:

@@ -105,6 +105,7 @@ class DigitClassifier(LightningModule):
             self.network = DigitNet(narrow, wide, dropout, margin, tta)
         else:
             self.network = TinyNet(narrow, dropout, margin, tta)
+        self.init_from = init_from
         if init_from is not None:
             start_from(init_from, self.network)
         self.ema = AveragedModel(

@@ -24,6 +24,7 @@ SHORT = [
     *("--config", "finetune", "--trainer.max_epochs", "2", "--data.drawn", "50"),
     *("--data.val_size", "200", "--data.batch_size", "32", "--trainer.log_every_n_steps", "2"),
     *("--trainer.limit_train_batches", "6", "--trainer.limit_test_batches", "4"),
+    *("--trainer.check_val_every_n_epoch", "1"),
     *("--trainer.accelerator", "cpu"),
 ]
 
@@ -54,13 +55,14 @@ def tuned(
 
 def test_own_accuracy_is_measured_printed_and_drawn(tuned: tuple[Path, str]) -> None:
     cwd, printed = tuned
+    assert printed.splitlines()[1].startswith("own digits: 48 to train with, 12 held out (100.00 %")
     epochs = re.findall(r"^epoch .*$", printed, re.MULTILINE)
     assert len(epochs) == 2
     for line in epochs:
         assert re.search(r"val loss \S+  acc \d+\.\d\d %  own \d+\.\d\d % [* ] +[\d.]+ s$", line)
     assert re.search(r"^best val +\d+\.\d\d % of 200$", printed, re.MULTILINE)
     assert re.search(r"^test +\d+\.\d\d % of 128, measured once; 95 % interval", printed, re.M)
-    own = r"^own digits +\d+\.\d\d % of 12, seen after every epoch; 95 % interval \S+ to \S+ %; 48"
+    own = r"^own digits +\d+\.\d\d % of 12, also seen in validation; 95 % interval \S+ to \S+ %$"
     assert re.search(own, printed, re.MULTILINE)
     version = cwd / "lightning_logs/version_0"
     scalars = EventAccumulator(str(version)).Reload()
@@ -213,4 +215,10 @@ def test_a_fit_broken_off_at_once_begins_again_from_the_same_weights(
     assert status == -signal.SIGKILL
     status, _ = forks.run(tmp_path, "--ckpt_path", "last")
     assert status == 0, (tmp_path / "out").read_text()
-    assert "begins anew" in (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    assert "begins anew" in (tmp_path / "out").read_text()
+    states: list[dict[str, Any]] = [
+        torch.load(folder / "lightning_logs" / version / "checkpoints/last.ckpt", weights_only=True)
+        for folder, version in ((tuned[0], "version_0"), (tmp_path, "version_1"))
+    ]
+    expected, found = (state["state_dict"] for state in states)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
