@@ -8,6 +8,7 @@ its name only after it has agreed with PyTorch on MNIST's whole test set.
 
 import argparse
 import io
+import os
 import signal
 import sys
 import warnings
@@ -21,7 +22,7 @@ from torch import Tensor
 from mnist_lit import __version__, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.errors import explain
-from mnist_lit.files import written_whole
+from mnist_lit.files import discard_partial, written_whole
 from mnist_lit.network import Network
 from mnist_lit.weights import load_network
 
@@ -42,10 +43,14 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def ended_cleanly() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first."""
+    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first.
+
+    At once, not by an exception: the libraries called here may swallow one that comes at any place.
+    """
 
     def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
+        discard_partial()
+        os._exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -19,18 +19,18 @@ import PIL
 import torch
 from torch import Tensor
 
-from mnist_lit import load_pretrained
 from mnist_lit.errors import SettingError, explain, printable
 from mnist_lit.files import read_regular, written_whole
 from mnist_lit.images import MAX_BYTES, SUFFIXES
 from mnist_lit.reading import read_digits
+from mnist_lit.sureness import shipped
 
 FEWEST = 5  # a fifth of them is held out
 LABELS = tuple("0123456789")
 LEFT_BY_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")
 # What decides how a file is prepared; the weights choose between the ways to take a page.
-PREPARE = ("images", "ink", "views", "page", "reading", "sureness", "network")
-ASSETS = ("digitnet.pt", "sureness.npz")
+PREPARE = ("images", "ink", "views", "seams", "page", "reading", "sureness")
+ASSETS = ("digitnet.onnx", "detector.onnx")
 
 Pixels = npt.NDArray[np.uint8]  # (28, 28), white on black
 
@@ -128,14 +128,14 @@ def _named(path: Path) -> str:
 def _prepare(entries: Iterable[tuple[int, Path]]) -> list[Pixels | Exception]:
     """As predict --single does; one is only taken for turned where it is its label then."""
     labels, paths = zip(*entries, strict=True)
-    network = load_pretrained()
-    readings = list(read_digits(network, paths, single=True))
+    judge = shipped()
+    readings = list(read_digits(judge, paths, single=True))
     wrong = [
         i
         for i, (reading, label) in enumerate(zip(readings, labels, strict=True))
         if not isinstance(reading, Exception) and reading.least.digit != label
     ]
-    upright = read_digits(network, [paths[i] for i in wrong], single=True, turned=False)
+    upright = read_digits(judge, [paths[i] for i in wrong], single=True, turned=False)
     for i, reading in zip(wrong, upright, strict=True):
         readings[i] = reading
     return [

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lit import load_pretrained, own
+from mnist_lit import own
 from mnist_lit.assets import test_digits as digits_of_test
 from mnist_lit.errors import SettingError
 from mnist_lit.own import FEWEST, own_digits
 from mnist_lit.reading import read_digits
+from mnist_lit.sureness import shipped
 
 
 def draw(folder: Path, numbers: range) -> list[Path]:
@@ -37,7 +38,7 @@ def test_a_file_is_prepared_as_predict_prepares_it(tmp_path: Path) -> None:
     assert found.targets.dtype == torch.int64
     got = sorted((int(label), pixels.tolist()) for label, pixels in zip(*found[::-1], strict=True))
     expected = []
-    for path, reading in zip(paths, read_digits(load_pretrained(), paths, True), strict=True):
+    for path, reading in zip(paths, read_digits(shipped(), paths, True), strict=True):
         assert not isinstance(reading, Exception)
         [digit] = reading.digits
         pixels = (255 * digit.pixels).round().astype(np.uint8)
