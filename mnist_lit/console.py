@@ -2,14 +2,12 @@
 
 import logging
 import math
-import sys
-import textwrap
 import threading
 import time
 import warnings
 from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -41,18 +39,11 @@ class Header(Callback):
             f" on {describe_device(trainer)}",
         )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(data, "own_dir", None) is None:
-            return
-        line = f"own digits: {data.own_train} to train with, {len(data.own_val_set)} held out"
-        if trainer.ckpt_path is None and getattr(pl_module, "init_from", None):
-            images, labels = data.own_val_set.images, data.own_val_set.labels
-            training = pl_module.training
-            with torch.inference_mode():
-                logits = pl_module.eval()(images.to(pl_module.device) / 255)
-            pl_module.train(training)
-            right = int((logits.argmax(dim=1).cpu() == labels).sum())
-            line += f" ({percent(right / len(labels))} accuracy as it starts)"
-        pl_module.print(line)
+        if getattr(data, "own_dir", None) is not None:
+            line = f"own digits: {data.own_train} to train with, {len(data.own_val_set)} held out"
+            if trainer.ckpt_path is None and getattr(pl_module, "init_from", None):
+                line += f" ({percent(pl_module.accuracy(data.own_val_set))} as it starts)"  # type: ignore[operator]
+            pl_module.print(line)
 
 
 class Progress(TQDMProgressBar):
@@ -97,8 +88,6 @@ class Progress(TQDMProgressBar):
         metric: Any = pl_module.train_acc
         correct, wrong = metric.tp.sum(), metric.fn.sum()
         shown = {"loss": f"{float(self.loss):.4f}", "acc": percent(correct / (correct + wrong))}
-        if "own/acc" in trainer.callback_metrics:
-            shown["own"] = percent(trainer.callback_metrics["own/acc"])
         if self.first_step is not None and (done := trainer.global_step - self.first_step):
             steps = trainer.estimated_stepping_batches - trainer.global_step
             seconds = (time.perf_counter() - self.started) / done * steps
@@ -338,10 +327,3 @@ def report_thread(failed: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread writes no traceback when its disk is full: it tells the main thread."""
     if not isinstance(failed.exc_value, OSError):
         threading.__excepthook__(failed)
-
-
-def fail(error: Exception, status: int) -> NoReturn:
-    """One line on standard error, then exit."""
-    message = textwrap.shorten(str(error), 1000)
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status)

@@ -8,10 +8,8 @@ import gzip
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -26,7 +24,7 @@ from mnist_lit.augment import Augmentation
 from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.hands import drawn_digits
-from mnist_lit.own import OwnDigits, own_digits
+from mnist_lit.own import MixedSampler, OwnDigits, own_digits
 from mnist_lit.strokes import Strokes
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28), labels (B,) int64
@@ -241,43 +239,6 @@ class Digits(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         return self.images[indices], self.labels[indices]
-
-
-class MixedSampler(DistributedSampler[int]):
-    """Puts so many of the last images of a data set into each batch, again and again.
-
-    Args:
-        dataset: Its first images are drawn as without them, each once an epoch.
-        own: How many of the last ones are meant.
-        of_batch: How many of them a batch of `batch_size` gets.
-    """
-
-    def __init__(
-        self, dataset: "Digits", own: int, of_batch: int, batch_size: int, **options: Any
-    ) -> None:
-        self.others, self.own, self.of_batch = len(dataset) - own, own, of_batch
-        self.rest_of_batch = batch_size - of_batch
-        super().__init__(range(self.others), **options)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[int]:
-        others = list(super().__iter__())
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        number = (len(self) - len(others)) * self.num_replicas
-        rounds = -(-number // self.own)
-        own = torch.cat([torch.randperm(self.own, generator=generator) for _ in range(rounds)])
-        mine = iter((self.others + own)[self.rank : number : self.num_replicas].tolist())
-        for start in range(0, len(others), self.rest_of_batch):
-            chunk = others[start : start + self.rest_of_batch]
-            yield from islice(mine, self._own_beside(len(chunk)))
-            yield from chunk
-
-    def __len__(self) -> int:
-        batches, rest = divmod(self.num_samples, self.rest_of_batch)
-        return self.num_samples + batches * self.of_batch + self._own_beside(rest)
-
-    def _own_beside(self, others: int) -> int:
-        """In a batch; the last of an epoch may be short."""
-        return round(self.of_batch * others / self.rest_of_batch)
 
 
 def as_is(batch: Batch) -> Batch:

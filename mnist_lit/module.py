@@ -123,6 +123,14 @@ class DigitClassifier(LightningModule):
         logits: Tensor = self.ema(images)
         return logits
 
+    def accuracy(self, digits: Any) -> float:
+        """Of `images` (N, 1, 28, 28) uint8 and `labels` (N,), outside of any loop."""
+        training = self.training
+        with torch.inference_mode():
+            logits = self.eval()(digits.images.to(self.device) / 255)
+        self.train(training)
+        return float((logits.argmax(dim=1).cpu() == digits.labels).float().mean())
+
     def on_train_start(self) -> None:
         schedule = self.schedule
         if schedule is None or self.lr_schedulers() is not schedule:

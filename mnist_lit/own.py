@@ -1,16 +1,17 @@
-"""One person's digits: a folder of image files, DIGITS/7/any-name.png -> images as MNIST's are.
+"""One person's digits: a folder of image files -> images as MNIST's are, and a share of each batch.
 
-Each file shows one digit and is prepared as predict --single prepares it. That takes milliseconds a
-file, so it is kept: in a file beside MNIST's, by the content of each image and by the version of
-all that prepares it.
+Each file, DIGITS/7/any-name.png, shows one digit, and is prepared as predict --single does it. That
+takes milliseconds a file, so it is kept: in a file beside MNIST's, by the content of each image and
+by the version of all that prepares it.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sized
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import PIL
 import torch
 from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
 
 from mnist_lit.errors import SettingError, explain, printable
 from mnist_lit.files import read_regular, written_whole
@@ -40,6 +42,43 @@ class OwnDigits(NamedTuple):
 
     data: Tensor  # (N, 28, 28) uint8
     targets: Tensor  # (N,) int64
+
+
+class MixedSampler(DistributedSampler[int]):
+    """Puts so many of the last images of a data set into each batch, again and again.
+
+    Args:
+        dataset: Its first images are drawn as without them, each once an epoch.
+        own: How many of the last ones are meant.
+        of_batch: How many of them a batch of `batch_size` gets.
+    """
+
+    def __init__(
+        self, dataset: Sized, own: int, of_batch: int, batch_size: int, **options: Any
+    ) -> None:
+        self.others, self.own, self.of_batch = len(dataset) - own, own, of_batch
+        self.rest_of_batch = batch_size - of_batch
+        super().__init__(range(self.others), **options)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        others = list(super().__iter__())
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        number = (len(self) - len(others)) * self.num_replicas
+        rounds = -(-number // self.own)
+        own = torch.cat([torch.randperm(self.own, generator=generator) for _ in range(rounds)])
+        mine = iter((self.others + own)[self.rank : number : self.num_replicas].tolist())
+        for start in range(0, len(others), self.rest_of_batch):
+            chunk = others[start : start + self.rest_of_batch]
+            yield from islice(mine, self._own_beside(len(chunk)))
+            yield from chunk
+
+    def __len__(self) -> int:
+        batches, rest = divmod(self.num_samples, self.rest_of_batch)
+        return self.num_samples + batches * self.of_batch + self._own_beside(rest)
+
+    def _own_beside(self, others: int) -> int:
+        """In a batch; the last of an epoch may be short."""
+        return round(self.of_batch * others / self.rest_of_batch)
 
 
 def own_digits(folder: Path, kept: Path) -> tuple[OwnDigits, list[str]]:

@@ -40,14 +40,13 @@ from mnist_lit.console import (
     Header,
     Progress,
     Summary,
-    fail,
     quiet,
     relative,
     report_thread,
 )
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory
-from mnist_lit.errors import SettingError
+from mnist_lit.errors import SettingError, fail
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures

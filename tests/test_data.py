@@ -22,12 +22,12 @@ from mnist_lit.augment import Augmentation
 from mnist_lit.data import (
     MD5,
     Digits,
-    MixedSampler,
     MNISTDataModule,
     restore_mnist,
     stratified_split,
 )
 from mnist_lit.hands import drawn_digits
+from mnist_lit.own import MixedSampler
 from mnist_lit.strokes import Strokes
 
 RAW = Path("MNIST") / "raw"

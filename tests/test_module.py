@@ -335,7 +335,7 @@ def test_a_fit_starts_from_trained_weights_with_a_schedule_of_its_own(
     assert "init_from" not in module.hparams
     watch = Watch()
     fit = trainer(max_epochs=1, limit_val_batches=0, callbacks=[watch])
-    fit.fit(module, loader(digits, 80, 20), loader(digits, 80, 20))
+    fit.fit(module.train(), loader(digits, 80, 20), loader(digits, 80, 20))
     assert watch.lrs[0] == pytest.approx(0.001)
     fit.save_checkpoint(tmp_path / "last.ckpt")
     further = DigitClassifier(init_from=str(tmp_path / "last.ckpt"), **kind).eval()
