@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 else:  # the command takes names alone: for a module it would import any class that is named
     NetworkChoice = Literal["DigitNet", "TinyNet"]
 
+TRAINED = 1_000_000  # steps that weights which a fit starts from count for in the EMA
+
 
 class DigitClassifier(LightningModule):
     """Trains a network; validates and tests the EMA (exponential moving average) of its weights.
@@ -111,6 +113,8 @@ class DigitClassifier(LightningModule):
         self.ema = AveragedModel(
             self.network, multi_avg_fn=self._update_ema, use_buffers=True
         ).requires_grad_(False)
+        if init_from is not None:
+            self.ema.n_averaged.fill_(TRAINED)
         self.schedule: OneCycleLR | None = None
         self.resumed = False
         self.train_loss, self.train_acc = MeanMetric(), exact_accuracy()
@@ -179,12 +183,14 @@ class DigitClassifier(LightningModule):
         self.ema.update_parameters(self.network)
 
     def _update_ema(
-        self, ema: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int
+        self, ema: Sequence[Tensor], current: Sequence[Tensor], averaged: Tensor | int
     ) -> None:
-        # A window of a tenth of the steps so far, until it is the full one: else the random initial
-        # weights would still be in the average after the first epoch.
-        step = self.trainer.global_step
-        decay = min(self.hparams["ema_decay"], (1 + step) / (10 + step))
+        decay = self.hparams["ema_decay"]
+        if averaged < TRAINED:
+            # A window of a tenth of the steps so far, until it is the full one: else the random
+            # initial weights would still be in the average after the first epoch.
+            step = self.trainer.global_step
+            decay = min(decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(ema, current, None)
 
     def validation_step(
