@@ -33,8 +33,9 @@ ALLOWED = {
     "page": {"images", "ink", "seams", "views"},
     "sureness": {"assets", "network", "weights"},  # torch is loaded for --ckpt alone
     "reading": {"images", "ink", "page", "sureness"},
-    "data": {"assets", "augment", "errors", "files", "hands", "strokes"},
-    "module": {"errors", "muon", "network"},
+    "own": {"errors", "files", "images", "reading", "sureness"},
+    "data": {"assets", "augment", "errors", "files", "hands", "own", "strokes"},
+    "module": {"errors", "load_pretrained", "muon", "network", "weights"},
     "console": {"device"},
     "callbacks": {"console", "errors"},
     "pictures": {"console"},
@@ -49,6 +50,7 @@ ALLOWED = {
     "predict": {"errors", "files", "images", "reading", "sureness"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
     "decoder": {"images", "reading"},
+    "sheet": {"errors", "files", "images", "ink"},
     "demo": {
         *("assets", "decoder", "errors", "images", "load_pretrained", "network", "reading"),
         "sureness",
