@@ -320,6 +320,35 @@ def wild() -> str:
     return table("source | images | right | marked `?` | wrong at 95 % and more", rows)
 
 
+def owners() -> str:
+    """Errors on writers' own digits, before and after, and what was forgotten."""
+    rows = {row["name"]: row for row in load("owners")["rows"]}
+    controls = {name: row for name, row in rows.items() if "without" in name}
+    styles = [name for name in rows if not name.isdigit() and name not in controls]
+    groups = {"20 writers": [name for name in rows if name.isdigit()]}
+    groups |= {name: [name] for name in styles}
+    table_rows = []
+    for group, names in groups.items():
+        control = controls["base, without" if names[0].isdigit() else "base-undrawn, without"]
+        some = [rows[name] for name in names]
+        tested, before, after = (sum(r[key] for r in some) for key in ("tested", "before", "after"))
+        without = sum(control["after"][name] for name in names)
+        test = [100 - r["test"][1] / 100 for r in some]
+        table_rows.append(
+            [
+                group,
+                f"{tested:,}",
+                f"{before}",
+                f"**{after}**",
+                f"{without}",
+                f"{100 - some[0]['test'][0] / 100:.2f}",
+                f"{statistics.mean(test):.2f} ({span(test, '.2f')})",
+            ]
+        )
+    header = "whose digits | tested | errors before | after | after, with MNIST alone"
+    return table(f"{header} | MNIST test accuracy before, % | after, %", table_rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "recipes": recipe_table,
     "studies": studies,
@@ -339,6 +368,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reliability": reliability,
     "robustness": robustness,
     "writers": writers,
+    "owners": owners,
 }
 
 
