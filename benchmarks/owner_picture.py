@@ -4,7 +4,7 @@
 
 Somebody writes a 1 with a serif: test digits with one drawn in (owners.py). Of their digits 110
 are fine-tuned on by the command line, as a user would; some that it never saw, which the included
-weights misread, are read before and after. Writes benchmarks/results/owner.png and owner.json.
+weights misread, are read before and after; five of those that were learned are shown. Writes benchmarks/results/owner.png and owner.json.
 """
 
 import re
@@ -58,8 +58,9 @@ def main() -> None:
         after = answers(load_judge(checkpoint), files)
         wrong = [i for i, reading in enumerate(before) if reading.least.digit != 1]
         errors = [len(wrong), sum(reading.least.digit != 1 for reading in after)]
-        shown = sorted(wrong, key=lambda i: -before[i].least.probability)[:SHOWN]
-        figure = Figure(figsize=(8.6, 2.5), layout="constrained")
+        learned = [i for i in wrong if after[i].least.digit == 1]
+        shown = sorted(learned, key=lambda i: -before[i].least.probability)[:SHOWN]
+        figure = Figure(figsize=(8.6, 2.6), layout="constrained")
         axes = figure.subplots(1, SHOWN)
         for axis, i in zip(axes, shown, strict=True):
             axis.imshow(imread(files[i]), cmap="gray", vmin=0, vmax=1)
@@ -78,7 +79,8 @@ def main() -> None:
                 )
             axis.text(0.46, -0.05, "→", transform=axis.transAxes, ha="center", va="top")
         figure.suptitle(
-            f"Somebody's 1, read before and after fine-tuning on {len(own)} of their digits"
+            f"Before and after fine-tuning on {len(own)} of somebody's digits. Of {len(files):,} more of"
+            f" their 1s\n{errors[0]} were misread before, among them these five, and {errors[1]} are now"
         )
         figure.savefig(RESULTS / "owner.png", dpi=100)
     [seconds] = re.findall(r"^time +(\d+) s", printed, re.MULTILINE)
