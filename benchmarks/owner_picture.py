@@ -2,9 +2,10 @@
 
     python benchmarks/owner_picture.py
 
-Somebody writes a 1 with a serif: test digits with one drawn in (owners.py). Of their digits 110
-are fine-tuned on by the command line, as a user would; some that it never saw, which the included
-weights misread, are read before and after; five of those that were learned are shown. Writes benchmarks/results/owner.png and owner.json.
+Somebody writes a 1 with a serif: test digits with one drawn in (owners.py). Of their digits 110 are
+fine-tuned on by the command line, as a user would; the other 1s are read before and after. Five of
+those that were learned are shown, the surest errors. Writes benchmarks/results/owner.png and
+owner.json.
 """
 
 import re
@@ -79,8 +80,8 @@ def main() -> None:
                 )
             axis.text(0.46, -0.05, "→", transform=axis.transAxes, ha="center", va="top")
         figure.suptitle(
-            f"Before and after fine-tuning on {len(own)} of somebody's digits. Of {len(files):,} more of"
-            f" their 1s\n{errors[0]} were misread before, among them these five, and {errors[1]} are now"
+            f"Somebody's 1, before and after fine-tuning on {len(own)} of their digits.\nOf"
+            f" {len(files):,} more, {errors[0]} were misread before, and {errors[1]} are now."
         )
         figure.savefig(RESULTS / "owner.png", dpi=100)
     [seconds] = re.findall(r"^time +(\d+) s", printed, re.MULTILINE)
