@@ -46,6 +46,7 @@ ALLOWED = {
         *("pictures", "runs", "settings", "weights"),
     },
     "predict": {"errors", "files", "images", "load_pretrained", "reading", "weights"},
+    "bundle": {"assets", "network", "sureness"},
     "export": {"__version__", "assets", "errors", "files", "load_pretrained", "network", "weights"},
     "decoder": {"images", "reading"},
     "demo": {

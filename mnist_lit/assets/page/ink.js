@@ -1,0 +1,2 @@
+// A drawing or photo -> its digits, as MNIST shows them.
+"use strict"

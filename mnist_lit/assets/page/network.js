@@ -1,0 +1,328 @@
+// The network in plain JavaScript: weights as text -> what PyTorch computes in evaluation mode.
+//
+// A plane of activations is stored with a border of zeros, so that a convolution needs no special
+// cases at an edge: it is a sum of shifted planes. BatchNorm is in the weights already.
+"use strict"
+
+const BORDER = 2 // pixels: as far as a 3 x 3 kernel of dilation 2 reaches
+const [MNIST_MEAN, MNIST_STD] = [0.1307, 0.3081]
+const TTA_SHIFTS = [[0, 0], [0, 1], [0, -1], [1, 0], [-1, 0]] // pixels down and to the right
+
+function bytesOf(base64) {
+  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+  const text = base64.replace(/=/g, ""), bytes = new Uint8Array((text.length * 3) >> 2)
+  for (let i = 0, bits = 0, at = 0; i < text.length; i++) {
+    bits = (bits << 6) | digits.indexOf(text[i])
+    if (i % 4) bytes[at++] = bits >> (6 - 2 * (i % 4))
+  }
+  return bytes
+}
+
+// Base64 of little-endian numbers, of half or single precision -> Float32Array.
+function numbersOf(base64, half) {
+  const bytes = bytesOf(base64), view = new DataView(bytes.buffer)
+  if (!half) return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true))
+  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => {
+    const bits = view.getUint16(2 * i, true), exponent = (bits >> 10) & 31, fraction = bits & 1023
+    const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24
+    return (bits >> 15 ? -1 : 1) * (exponent === 31 ? Infinity : size)
+  })
+}
+
+// A sample digit, in whose text a letter pair holds levels of 4 bits -> 784 bytes, white on black.
+function samplePixels(sample) {
+  const packed = bytesOf(sample.pixels)
+  return Uint8Array.from({ length: 784 }, (_, i) => 17 * ((packed[i >> 1] >> (i % 2 ? 0 : 4)) & 15))
+}
+
+// The weights of a convolution, in the order in which `convolve` takes them: four output channels
+// and three taps at a time, so both are filled up with zeros. `weight(o, i, t)` gives one of them.
+function kernelOf(weight, outputs, inputs, size, dilation, pitch) {
+  const squared = size * size, taps = 3 * Math.ceil((inputs * squared) / 3)
+  const weights = new Float32Array(4 * Math.ceil(outputs / 4) * taps), offsets = new Int32Array(taps)
+  for (let i = 0; i < inputs; i++) {
+    for (let t = 0; t < squared; t++) {
+      const [down, right] = [Math.floor(t / size), t % size].map(step => dilation * (step - (size >> 1)))
+      offsets[i * squared + t] = (i * pitch + BORDER + down) * pitch + BORDER + right
+      for (let o = 0; o < outputs; o++) weights[o * taps + i * squared + t] = weight(o, i, t)
+    }
+  }
+  return { weights, offsets, outputs, pitch }
+}
+
+// Adds to the planes of `into` the convolution of the planes of `from`.
+function convolve({ weights, offsets, outputs, pitch }, from, into) {
+  const taps = offsets.length, side = pitch - 2 * BORDER, plane = pitch * pitch
+  for (let o = 0; o < outputs; o += 4) {
+    for (let k = 0; k < taps; k += 3) {
+      const w = o * taps + k, x = w + taps, y = x + taps, z = y + taps
+      const w0 = weights[w], w1 = weights[w + 1], w2 = weights[w + 2]
+      const x0 = weights[x], x1 = weights[x + 1], x2 = weights[x + 2]
+      const y0 = weights[y], y1 = weights[y + 1], y2 = weights[y + 2]
+      const z0 = weights[z], z1 = weights[z + 1], z2 = weights[z + 2]
+      for (let row = 0; row < side; row++) {
+        const p = offsets[k] + row * pitch, q = offsets[k + 1] + row * pitch, r = offsets[k + 2] + row * pitch
+        const a = o * plane + (row + BORDER) * pitch + BORDER, b = a + plane, c = b + plane, d = c + plane
+        for (let i = 0; i < side; i++) {
+          const s = from[p + i], t = from[q + i], u = from[r + i]
+          into[a + i] += w0 * s + w1 * t + w2 * u
+          into[b + i] += x0 * s + x1 * t + x2 * u
+          into[c + i] += y0 * s + y1 * t + y2 * u
+          into[d + i] += z0 * s + z1 * t + z2 * u
+        }
+      }
+    }
+  }
+}
+
+const planes = (channels, pitch) => new Float32Array(4 * Math.ceil(channels / 4) * pitch * pitch)
+
+class DigitReader {
+  // `model` is MODEL of the page; bundle.py says what is in it.
+  constructor(model) {
+    this.model = model
+    const numbers = numbersOf(model.weights, model.half)
+    let at = 0, side = 28 - 2 * model.margin
+    const take = length => numbers.subarray(at, (at += length))
+    this.input = planes(1, side + 2 * BORDER)
+    this.blocks = model.blocks.map(block => {
+      const { inputs, outputs, size, dilation, pool } = block
+      const pitch = side + 2 * BORDER, squared = size * size
+      const weights = take(outputs * inputs * squared), bias = take(outputs)
+      const weight = (o, i, t) => weights[(o * inputs + i) * squared + t]
+      const backward = (i, o, t) => weight(o, i, squared - 1 - t)
+      const made = {
+        ...block, side, pitch, bias,
+        kernel: kernelOf(weight, outputs, inputs, size, dilation, pitch),
+        backward: kernelOf(backward, inputs, outputs, size, dilation, pitch),
+        sums: planes(outputs, pitch), // before the activation
+        output: planes(outputs, pitch),
+        gradient: planes(outputs, pitch), // of the activation
+      }
+      if (pool) {
+        side = side >> 1
+        made.pooled = planes(outputs, side + 2 * BORDER)
+      }
+      return made
+    })
+    if (model.sureness) {
+      const { clues, hidden } = model.sureness
+      this.first = take((clues + 11) * hidden)
+      this.last = take(hidden + 1)
+    }
+  }
+
+  // Puts an image into the input plane, shifted, without the margin and normalised.
+  place(pixels, from, down, right) {
+    const { margin } = this.model, { side, pitch } = this.blocks[0]
+    for (let y = 0; y < side; y++) {
+      for (let x = 0; x < side; x++) {
+        const row = y + margin + down, column = x + margin + right
+        const inside = row >= 0 && row < 28 && column >= 0 && column < 28
+        const level = inside ? pixels[from + 28 * row + column] : 0
+        this.input[(y + BORDER) * pitch + x + BORDER] = (level - MNIST_MEAN) / MNIST_STD
+      }
+    }
+  }
+
+  // The input plane -> 10 logits. The blocks keep their activations.
+  forward() {
+    let from = this.input
+    for (const block of this.blocks) {
+      const { side, pitch, bias, sums, output } = block
+      bias.forEach((value, o) => each(o, side, pitch, at => { sums[at] = value }))
+      convolve(block.kernel, from, sums)
+      for (let o = 0; o < block.outputs; o++) activate(block, o)
+      from = output
+      if (block.pool) {
+        maxPool(block, block.add === undefined ? null : this.blocks[block.add].output)
+        from = block.pooled
+      }
+    }
+    const { side, pitch, output } = this.blocks[this.blocks.length - 1]
+    return Float32Array.from({ length: 10 }, (_, digit) => {
+      let sum = 0
+      each(digit, side, pitch, at => { sum += output[at] })
+      return sum / (side * side)
+    })
+  }
+
+  // One image -> its 10 logits, and of the image as it is what the sureness is judged by.
+  look(pixels, from = 0) {
+    const shifts = this.model.tta ? TTA_SHIFTS : TTA_SHIFTS.slice(0, 1), logits = new Float32Array(10)
+    let features = null
+    for (const [down, right] of shifts) {
+      this.place(pixels, from, down, right)
+      this.forward().forEach((value, digit) => { logits[digit] += value / shifts.length })
+      features = features || (this.first && this.features())
+    }
+    return { logits, features }
+  }
+
+  // (n, 784) in [0, 1], white on black -> (n, 10).
+  logits(pixels, n) {
+    const all = new Float32Array(10 * n)
+    for (let i = 0; i < n; i++) all.set(this.look(pixels, 784 * i).logits, 10 * i)
+    return all
+  }
+
+  // (n, 784) in [0, 1] -> for each, what sureness.py says of it.
+  read(pixels, n) {
+    return Array.from({ length: n }, (_, i) => {
+      const { logits, features } = this.look(pixels, 784 * i)
+      const { temperature, least } = this.model.sureness || { temperature: 1, least: 0.5 }
+      const probabilities = softmax(logits, temperature)
+      const digit = logits.indexOf(Math.max(...logits))
+      const sureness = features ? this.judge(logits, features, digit) : Math.max(...probabilities)
+      return { digit, probabilities, sureness, uncertain: sureness < least }
+    })
+  }
+
+  // The last block's input: means over its four quarters, channel by channel, then its maxima.
+  features() {
+    const { inputs, side, pitch } = this.blocks[this.blocks.length - 1]
+    const { output } = this.blocks[this.blocks.length - 2]
+    const means = [], maxima = []
+    for (let channel = 0; channel < inputs; channel++) {
+      let most = -Infinity
+      for (let quarter = 0; quarter < 4; quarter++) {
+        const part = half => [Math.floor((half * side) / 2), Math.ceil(((half + 1) * side) / 2)]
+        const [top, bottom] = part(quarter >> 1), [left, right] = part(quarter & 1)
+        let sum = 0
+        for (let y = top; y < bottom; y++) {
+          for (let x = left; x < right; x++) {
+            const value = output[(channel * pitch + y + BORDER) * pitch + x + BORDER]
+            sum += value
+            most = Math.max(most, value)
+          }
+        }
+        means.push(sum / ((bottom - top) * (right - left)))
+      }
+      maxima.push(most)
+    }
+    return [...means, ...maxima]
+  }
+
+  judge(logits, features, digit) {
+    const most = logits[digit], second = Math.max(...logits.filter((_, i) => i !== digit))
+    const sum = most + Math.log(logits.reduce((total, value) => total + Math.exp(value - most), 0))
+    const shown = Array.from({ length: 10 }, (_, i) => +(i === digit))
+    const clues = [...logits, sum, Math.max(most - sum, -8), Math.min(most - second, 12), ...features, ...shown, 1]
+    const { hidden } = this.model.sureness
+    let total = this.last[hidden]
+    for (let unit = 0; unit < hidden; unit++) {
+      const value = clues.reduce((sum, clue, i) => sum + clue * this.first[i * hidden + unit], 0)
+      total += Math.max(value, 0) * this.last[unit]
+    }
+    return 1 / (1 + Math.exp(-total))
+  }
+
+  // What each block makes of one image: [{name, channels, height, width, data}].
+  maps(pixels) {
+    this.place(pixels, 0, 0, 0)
+    this.forward()
+    return this.blocks.map(({ name, outputs, side, pitch, output }) => {
+      const data = new Float32Array(outputs * side * side)
+      let to = 0
+      for (let o = 0; o < outputs; o++) each(o, side, pitch, at => { data[to++] = output[at] })
+      return { name, channels: outputs, height: side, width: side, data }
+    })
+  }
+
+  // How much each pixel speaks for `digit`: gradient of its logit, less the mean of the others',
+  // times the pixel. Positive for, negative against; 0 where there is no ink.
+  saliency(pixels, digit) {
+    this.place(pixels, 0, 0, 0)
+    this.forward()
+    const { blocks } = this
+    for (const block of blocks) block.gradient.fill(0)
+    const last = blocks[blocks.length - 1]
+    for (let o = 0; o < 10; o++) {
+      const share = (o === digit ? 1 : -1 / 9) / (last.side * last.side)
+      each(o, last.side, last.pitch, at => { last.gradient[at] = share })
+    }
+    const result = planes(1, blocks[0].pitch)
+    for (let i = blocks.length - 1; i >= 0; i--) {
+      const block = blocks[i], below = blocks[i - 1]
+      for (let o = 0; o < block.outputs; o++) {
+        each(o, block.side, block.pitch, at => { block.gradient[at] *= slope(block, at) })
+      }
+      if (!below || !below.pool) {
+        convolve(block.backward, block.gradient, below ? below.gradient : result)
+        continue
+      }
+      const pooled = planes(below.outputs, block.pitch)
+      convolve(block.backward, block.gradient, pooled)
+      unpool(below, pooled, below.add === undefined ? null : blocks[below.add])
+    }
+    const { margin } = this.model, { side, pitch } = blocks[0], saliency = new Float32Array(784)
+    for (let y = 0; y < side; y++) {
+      for (let x = 0; x < side; x++) {
+        const at = (y + margin) * 28 + x + margin
+        saliency[at] = result[(y + BORDER) * pitch + x + BORDER] * (pixels[at] / MNIST_STD)
+      }
+    }
+    return saliency
+  }
+}
+
+// Calls `visit` with the index of each pixel of a plane, without its border.
+function each(channel, side, pitch, visit) {
+  for (let y = BORDER; y < side + BORDER; y++) {
+    const row = (channel * pitch + y) * pitch
+    for (let x = BORDER; x < side + BORDER; x++) visit(row + x)
+  }
+}
+
+const sigmoid = x => 1 / (1 + Math.exp(-x))
+
+function activate({ activation, side, pitch, sums, output }, channel) {
+  if (activation === "relu") each(channel, side, pitch, at => { output[at] = sums[at] > 0 ? sums[at] : 0 })
+  else if (activation === "silu") each(channel, side, pitch, at => { output[at] = sums[at] * sigmoid(sums[at]) })
+  else each(channel, side, pitch, at => { output[at] = sums[at] })
+}
+
+// The derivative of the activation.
+function slope({ activation, sums }, at) {
+  if (activation === "relu") return sums[at] > 0 ? 1 : 0
+  const s = sigmoid(sums[at])
+  return activation === "silu" ? s * (1 + sums[at] * (1 - s)) : 1
+}
+
+// The four pixels of each pooled one, with its own index.
+function eachFour({ outputs, side, pitch }, visit) {
+  const small = side >> 1, narrow = small + 2 * BORDER
+  for (let o = 0; o < outputs; o++) {
+    for (let y = 0; y < small; y++) {
+      for (let x = 0; x < small; x++) {
+        const at = (o * pitch + 2 * y + BORDER) * pitch + 2 * x + BORDER
+        visit((o * narrow + y + BORDER) * narrow + x + BORDER, at)
+      }
+    }
+  }
+}
+
+function maxPool(block, added) {
+  const { output, pitch, pooled } = block
+  eachFour(block, (to, at) => {
+    const four = [at, at + 1, at + pitch, at + pitch + 1].map(i => output[i] + (added ? added[i] : 0))
+    pooled[to] = Math.max(...four)
+  })
+}
+
+// The gradient of what was pooled goes to the pixel that was the largest, and to what was added.
+function unpool(block, gradient, added) {
+  const { output, pitch, pooled } = block
+  eachFour(block, (to, at) => {
+    const value = i => Math.fround(output[i] + (added ? added.output[i] : 0))
+    const largest = [at, at + 1, at + pitch, at + pitch + 1].find(i => value(i) === pooled[to])
+    block.gradient[largest] += gradient[to]
+    if (added) added.gradient[largest] += gradient[to]
+  })
+}
+
+function softmax(logits, temperature) {
+  const most = Math.max(...logits), powers = Array.from(logits, value => Math.exp((value - most) / temperature))
+  const sum = powers.reduce((total, value) => total + value, 0)
+  return powers.map(value => value / sum)
+}
