@@ -114,6 +114,7 @@ def model_of(network: Network, half: bool) -> dict[str, Any]:
 def _blocks(network: Network) -> list[tuple[str, Any, dict[str, Any]]]:
     """A network's layers in their order, with their names and what follows the activation."""
     if isinstance(network, DigitNet):
+        after: dict[str, dict[str, Any]]
         after = {"transition1": {"pool": True, "add": 0}, "transition2": {"pool": True}}
         names = ("input", "conv1", "transition1", "conv2", "transition2", "conv3", "output")
         return [(name, getattr(network, name), after.get(name, {})) for name in names]
