@@ -17,8 +17,8 @@ class UnreadableError extends Error {}
 
 // {width, height, data: RGBA} -> {lines: [[{pixels, box}]]}, each digit with what `reader` says of it.
 function prepare(image, { drawing = false, reader = null } = {}) {
-  const view = viewOf(planesOf(image), drawing)
   try {
+    const view = viewOf(planesOf(image, drawing), drawing)
     const ways = layouts(view)
     if (!reader) return { lines: ways[0].lines }
     return { lines: likeliest(reader, ways) }
@@ -32,10 +32,15 @@ function prepare(image, { drawing = false, reader = null } = {}) {
 
 const planeOf = (width, height, data = new Float32Array(width * height)) => ({ width, height, data })
 const sideOf = plane => Math.max(plane.width, plane.height)
-const mapped = (plane, value) => planeOf(plane.width, plane.height, plane.data.map(value))
 
-// RGBA -> three planes in [0, 1]; what is transparent becomes paper.
-function planesOf({ width, height, data }) {
+function mapped({ width, height, data }, value) {
+  const result = planeOf(width, height)
+  for (let i = 0; i < data.length; i++) result.data[i] = value(data[i], i)
+  return result
+}
+
+// RGBA -> three planes in [0, 1], of a drawing one; what is transparent becomes paper.
+function planesOf({ width, height, data }, drawing) {
   let opaque = 0, light = 0
   for (let i = 0; i < data.length; i += 4) {
     if (data[i + 3] > 127) {
@@ -45,14 +50,13 @@ function planesOf({ width, height, data }) {
   }
   // Mostly opaque: a sheet with holes, filled in its own shade. Else: ink on nothing.
   const white = (light > 381 * opaque && opaque > 0) === (opaque > (width * height) / 2) ? 255 : 0
-  return [0, 1, 2].map(channel => {
-    const plane = planeOf(width, height)
-    for (let i = 0; i < plane.data.length; i++) {
-      const alpha = data[4 * i + 3] / 255
-      plane.data[i] = (alpha * data[4 * i + channel] + (1 - alpha) * white) / 255
-    }
-    return plane
-  })
+  const planes = Array.from({ length: drawing ? 1 : 3 }, () => planeOf(width, height))
+  for (let i = 0, at = 0; i < width * height; i++, at += 4) {
+    const alpha = data[at + 3] / 255, paper = (1 - alpha) * white
+    if (drawing) planes[0].data[i] = ((alpha * (data[at] + data[at + 1] + data[at + 2])) / 3 + paper) / 255
+    else planes.forEach((plane, c) => { plane.data[i] = (alpha * data[at + c] + paper) / 255 })
+  }
+  return planes
 }
 
 // For each of `to` pixels, the first of `from` that it takes and their shares: averages of the area
@@ -110,35 +114,51 @@ function cropped(plane, [left, top, right, bottom]) {
   return result
 }
 
-// Each pixel -> `join` of itself and those to `reach` beside it, then above and below it.
-function gathered({ width, height, data }, reachX, reachY, join) {
-  const across = planeOf(width, height), result = planeOf(width, height)
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      let value = data[y * width + x]
-      for (let j = 1; j <= reachX; j++) {
-        value = join(value, data[y * width + Math.max(x - j, 0)])
-        value = join(value, data[y * width + Math.min(x + j, width - 1)])
+// Each pixel -> the largest of it and those as far as `reach` to each side.
+function dilated(plane, reach = 1) {
+  const { width, height, data } = plane, across = planeOf(width, height), result = planeOf(width, height)
+  spread(data, across.data, width, height, 1, width, reach)
+  spread(across.data, result.data, height, width, width, 1, reach)
+  return result
+}
+
+// The largest along lines of `length` pixels that lie `step` apart; there are `lines`, `next` apart.
+function spread(from, into, length, lines, step, next, reach) {
+  for (let line = 0; line < lines; line++) {
+    for (let i = 0; i < length; i++) {
+      const last = Math.min(i + reach, length - 1)
+      let most = 0
+      for (let j = Math.max(i - reach, 0); j <= last; j++) {
+        const value = from[line * next + j * step]
+        if (value > most) most = value
       }
-      across.data[y * width + x] = value
+      into[line * next + i * step] = most
     }
   }
+}
+
+// Means of 3 x 3 pixels, those at the border repeated.
+function blurred({ width, height, data }) {
+  const sums = planeOf(width, height), result = planeOf(width, height)
   for (let y = 0; y < height; y++) {
+    const row = y * width, above = Math.max(y - 1, 0) * width, below = Math.min(y + 1, height - 1) * width
+    for (let x = 0; x < width; x++) sums.data[row + x] = data[above + x] + data[row + x] + data[below + x]
+    const sum = sums.data
     for (let x = 0; x < width; x++) {
-      let value = across.data[y * width + x]
-      for (let j = 1; j <= reachY; j++) {
-        value = join(value, across.data[Math.max(y - j, 0) * width + x])
-        value = join(value, across.data[Math.min(y + j, height - 1) * width + x])
-      }
-      result.data[y * width + x] = value
+      const left = x ? x - 1 : 0, right = x < width - 1 ? x + 1 : x
+      result.data[row + x] = (sum[row + left] + sum[row + x] + sum[row + right]) / 9
     }
   }
   return result
 }
 
-const dilated = (plane, reach = 1) => gathered(plane, reach, reach, (a, b) => (a > b ? a : b))
-const blurred = plane => mapped(gathered(plane, 1, 1, (a, b) => a + b), value => value / 9)
 const inkMask = levels => mapped(blurred(levels), value => +(value > 0.3))
+
+function largest(numbers) {
+  let most = 0
+  for (let i = 0; i < numbers.length; i++) if (numbers[i] > most) most = numbers[i]
+  return most
+}
 
 // The value below which a share of the numbers lies, as numpy's percentile.
 function quantile(numbers, share) {
@@ -268,40 +288,58 @@ function borderMedian({ width, height, data }) {
 // for lighter; `even` says that the paper is even, as a drawing's is, and `uneven` takes anything.
 function findInk(colors, seenAt, { shade = 0, even = false, uneven = false } = {}) {
   const seen = shrunk(colors, seenAt), { width, height } = seen[0], number = width * height
-  const paper = even ? seen.map(plane => mapped(plane, () => even[seen.indexOf(plane)])) : paperOf(seen)
-  const apart = seen.map((plane, c) => plane.data.map((value, i) => value - paper[c].data[i]))
-  const lighter = i => (apart[0][i] + apart[1][i] + apart[2][i]) / 3
-  const lengths = planeOf(width, height, apart[0].map((_, i) => Math.hypot(apart[0][i], apart[1][i], apart[2][i])))
-  const distance = blurred(lengths).data
-  if (shade) distance.forEach((_, i) => { if (lighter(i) * shade <= 0) distance[i] = 0 })
-  const most = distance.reduce((a, b) => Math.max(a, b), 0), color = [0, 0, 0]
+  const paper = even ? null : paperOf(seen)
+  const apart = seen.map((plane, c) => mapped(plane, (value, i) => value - (even ? even[c] : paper[c].data[i])).data)
+  const lengths = planeOf(width, height), lighter = new Float32Array(number), ink = new Float32Array(number)
+  for (const values of apart) {
+    for (let i = 0; i < number; i++) {
+      lengths.data[i] += values[i] * values[i]
+      lighter[i] += values[i]
+    }
+  }
+  const distance = blurred(mapped(lengths, Math.sqrt)).data
+  for (let i = 0; shade && i < number; i++) if (lighter[i] * shade <= 0) distance[i] = 0
+  const most = largest(distance), color = apart.map(() => 0)
   let strong = 0, light = 0
   for (let i = 0; i < number; i++) {
     if (distance[i] < 0.5 * most) continue
     strong++
-    light += lighter(i) > 0
-    for (let c = 0; c < 3; c++) color[c] += apart[c][i]
+    light += lighter[i] > 0
+    for (let c = 0; c < color.length; c++) color[c] += apart[c][i]
   }
   color.forEach((sum, c) => { color[c] = sum / strong })
-  const contrast = Math.hypot(...color), squared = Math.max(contrast, 1e-6) ** 2
-  const ink = apart[0].map((_, i) => (apart[0][i] * color[0] + apart[1][i] * color[1] + apart[2][i] * color[2]) / squared)
-  const noise = quantile(ink.map(Math.abs), 0.25) / 0.3186 // as of a normal distribution
+  const length = Math.hypot(...color), squared = Math.max(length, 1e-6) ** 2
+  const contrast = length * (color.length === 1 ? Math.sqrt(3) : 1) // a grey plane stands for three
+  apart.forEach((values, c) => { for (let i = 0; i < number; i++) ink[i] += (values[i] * color[c]) / squared })
+  const noise = even ? 0 : quantile(ink.map(Math.abs), 0.25) / 0.3186 // as of a normal distribution
   if (contrast < MIN_CONTRAST || (MAX_NOISE < noise && noise < BLANK / contrast)) throw new UnreadableError(NOTHING)
   if (noise > MAX_NOISE && !uneven) throw new UnreadableError("no digit: nothing like ink on paper")
   const floor = Math.min(Math.max(0.05, 3 * noise), 0.4)
-  const levels = planeOf(width, height, ink.map(value => Math.min(Math.max((value - floor) / (1 - floor), 0), 1)))
+  const levels = mapped(planeOf(width, height, ink), value => Math.min(Math.max((value - floor) / (1 - floor), 0), 1))
   return { levels, both: 0.1 < light / strong && light / strong < 0.9 }
 }
 
 // 1 on and around connected parts of at least a tenth of the largest.
 function largeParts({ width, height, data }) {
   const step = Math.max(1, Math.floor(Math.max(width, height) / 32)) // coarse cells join small gaps
-  const cells = planeOf(Math.ceil(width / step), Math.ceil(height / step))
-  const cellOf = i => Math.floor(i / width / step) * cells.width + Math.floor((i % width) / step)
-  data.forEach((value, i) => { if (value) cells.data[cellOf(i)] = 1 })
+  const cells = planeOf(Math.ceil(width / step), Math.ceil(height / step)), result = planeOf(width, height)
+  const each = visit => {
+    for (let y = 0; y < height; y++) {
+      let cell = Math.floor(y / step) * cells.width
+      for (let x = 0, left = step; x < width; x++, left--) {
+        if (!left) {
+          cell++
+          left = step
+        }
+        visit(y * width + x, cell)
+      }
+    }
+  }
+  each((i, cell) => { if (data[i]) cells.data[cell] = 1 })
   const { labels, parts } = labelled(cells), most = Math.max(0, ...parts.map(part => part.area))
   const kept = dilated(mapped(cells, (_, i) => +(labels[i] > 0 && parts[labels[i] - 1].area >= most / 10)))
-  return planeOf(width, height, data.map((_, i) => kept.data[cellOf(i)]))
+  each((i, cell) => { result.data[i] = kept.data[cell] })
+  return result
 }
 
 const times = (a, b) => mapped(a, (value, i) => value * b.data[i])
@@ -339,7 +377,7 @@ function scaled(ink) {
   }
   const small = resized(drawing, width, height, true)
   // Strokes turn grey when they shrink; MNIST's are white along their middle.
-  const most = small.data.reduce((a, b) => Math.max(a, b), 0)
+  const most = largest(small.data)
   const white = quantile(small.data.filter(value => value > 0.25 * most), 0.75)
   return mapped(small, value => Math.min(Math.max(value / white, 0), 1))
 }
@@ -447,7 +485,7 @@ function ofView(view, cost) {
 // The ink of a group of parts.
 function maskOf({ labels, mask }, group) {
   const own = new Set(group.map(part => part.label))
-  return mapped(mask, (value, i) => +(value > 0 && own.has(labels[i])))
+  return mapped(mask, (value, i) => (value && own.has(labels[i]) ? 1 : 0))
 }
 
 // Whether there is at most one digit, and it is all that the plain reading takes.
@@ -492,15 +530,17 @@ function partsOf(levels) {
   const mask = inkMask(levels), reach = Math.floor(sideOf(levels) / 100) // a gap that is no gap
   const { labels, parts } = labelled(reach ? dilated(mask, reach) : mask), { width } = mask
   for (const part of parts) Object.assign(part, { area: 0, left: width, top: mask.height, right: 0, bottom: 0 })
-  mask.data.forEach((value, i) => {
-    if (!value) return
-    const part = parts[labels[i] - 1], x = i % width, y = Math.floor(i / width)
-    part.area++
-    part.left = Math.min(part.left, x)
-    part.right = Math.max(part.right, x + 1)
-    part.top = Math.min(part.top, y)
-    part.bottom = Math.max(part.bottom, y + 1)
-  })
+  for (let i = 0, y = 0; y < mask.height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      if (!mask.data[i]) continue
+      const part = parts[labels[i] - 1]
+      part.area++
+      part.left = Math.min(part.left, x)
+      part.right = Math.max(part.right, x + 1)
+      part.top = Math.min(part.top, y)
+      part.bottom = Math.max(part.bottom, y + 1)
+    }
+  }
   parts.sort((a, b) => b.area - a.area)
   const least = parts.length ? Math.max(parts[0].area / 200, 3) : 0
   const large = parts.slice(0, MAX_PARTS).filter(part => part.area >= least)
