@@ -8,7 +8,6 @@ after it has agreed with PyTorch on MNIST's whole test set.
 """
 
 import argparse
-import base64
 import io
 import json
 import signal
@@ -84,11 +83,11 @@ def write_html(network: Network, path: Path, precision: str, *_: object) -> None
 def run_html(path: Path, images: Tensor) -> Tensor:
     """By the scripts of the page itself, but that which needs a page."""
     _, evaluate = javascript.engine()
-    pixels = base64.b64encode((255 * images).round().byte().numpy().tobytes()).decode()
     *scripts, _ = scripts_of(path.read_text("utf-8"))
+    levels = (255 * images).round().byte().flatten().tolist()
     logits = evaluate(
         "\n".join(scripts)
-        + f"\nconst pixels = Float32Array.from(bytesOf('{pixels}'), level => level / 255)"
+        + f"\nconst pixels = Float32Array.from(JSON.parse('{levels}'), level => level / 255)"
         + f"\nJSON.stringify(Array.from(new DigitReader(MODEL).logits(pixels, {len(images)})))"
     )
     return torch.tensor(json.loads(logits)).view(-1, 10)
