@@ -43,14 +43,14 @@ def bundle(network: Network, half: bool = True, server: bool = False) -> str:
     digits = json.dumps(samples(), separators=(",", ":"))
     parts = {
         "PARAMETERS": f"{network.parameter_count:,}",
-        "/*STYLE*/": compact((files / "page.css").read_text("utf-8")),
+        "/*STYLE*/": compact((files / "page.css").read_text("utf-8"), style=True),
         "/*WEIGHTS*/": f"const MODEL = {model}",
         "/*SAMPLES*/": f"const SAMPLES = {digits}, SERVER = {json.dumps(server)}",
         "/*SCRIPTS*/": "</script>\n<script>".join(
             compact((files / name).read_text("utf-8")) for name in SCRIPTS
         ),
     }
-    template = (files / "page.html").read_text("utf-8")
+    template = re.sub(r"\n\s+", "\n", (files / "page.html").read_text("utf-8"))
     places = "|".join(map(re.escape, parts))
     page = re.sub(places, lambda place: parts[place.group()], template)
     charset = '<meta charset="utf-8">'
@@ -83,18 +83,23 @@ def policy(page: str, server: bool = False) -> str:
     return f'<meta http-equiv="Content-Security-Policy" content="{content}">'
 
 
-def compact(text: str) -> str:
+def compact(text: str, style: bool = False) -> str:
     """A script or style without comments, indentation and the blanks around most operators.
 
     What stands in quotes stays as it is. A regular expression must have no quote, blank or `//`.
     """
     quoted = r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
-    comment = r"/\*.*?\*/|(?:(?<=\s)|^)//[^\n]*"
+    comment = r"/\*.*?\*/" if style else r"/\*.*?\*/|(?:(?<=\s)|^)//[^\n]*"
     parts = re.split(f"{quoted}|{comment}", text, flags=re.DOTALL | re.MULTILINE)
     parts = [part or "" for part in parts]
     for i in range(0, len(parts), 2):  # between what is quoted
-        plain = re.sub(r"[ \t]*\n\s*", "\n", parts[i])
-        parts[i] = re.sub(r" ?(=>|[=<>&|?:,;{}()*]+) ?", r"\1", plain)
+        part = re.sub(r"\s*\n\s*", "\n", parts[i])
+        if style:
+            part = re.sub(r" ?([{};,]) ?|(:) ", r"\1\2", part.replace("\n", " "))
+        else:
+            part = re.sub(r" ?([!=<>&|?:,;{}()*]+) ?", r"\1", part)
+            part = re.sub(r"(?<=[{(\[,;:?])\n|\n(?=[})\].:?])", "", part)
+        parts[i] = part
     return "".join(parts).strip()
 
 

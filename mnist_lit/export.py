@@ -10,6 +10,7 @@ after it has agreed with PyTorch on MNIST's whole test set.
 import argparse
 import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from mnist_lit import javascript, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.bundle import bundle, scripts_of
 from mnist_lit.errors import explain
-from mnist_lit.files import written_whole
+from mnist_lit.files import discard_partial, written_whole
 from mnist_lit.network import Network
 from mnist_lit.onnx_model import OPSETS, example, quiet, run_onnx, write_onnx
 from mnist_lit.weights import load_network
@@ -34,10 +35,14 @@ MAX_DROP = 0.002  # of the accuracy, with int8: twenty of the test digits
 
 @contextmanager
 def ended_cleanly() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first."""
+    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first.
+
+    At once, not by an exception: the libraries called here may swallow one that comes at any place.
+    """
 
     def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
+        discard_partial()
+        os._exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
