@@ -90,12 +90,13 @@ def compact(text: str, style: bool = False) -> str:
     """
     quoted = r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
     comment = r"/\*.*?\*/" if style else r"/\*.*?\*/|(?:(?<=\s)|^)//[^\n]*"
-    parts = re.split(f"{quoted}|{comment}", text, flags=re.DOTALL | re.MULTILINE)
-    parts = [part or "" for part in parts]
+    flags = re.DOTALL | re.MULTILINE
+    bare = re.sub(f"{quoted}|{comment}", lambda found: found[1] or "", text, flags=flags)
+    parts = re.split(quoted, bare, flags=flags)
     for i in range(0, len(parts), 2):  # between what is quoted
         part = re.sub(r"\s*\n\s*", "\n", parts[i])
         if style:
-            part = re.sub(r" ?([{};,]) ?|(:) ", r"\1\2", part.replace("\n", " "))
+            part = re.sub(r" ?([{};,]) ?|(:) ", r"\1\2", re.sub(r"\s+", " ", part))
         else:
             part = re.sub(r" ?([!=<>&|?:,;{}()*]+) ?", r"\1", part)
             part = re.sub(r"(?<=[{(\[,;:?])\n|\n(?=[})\].:?])", "", part)
