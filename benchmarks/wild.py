@@ -23,14 +23,13 @@ from record import save
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from disguises import DISGUISES, encoded
-from pages import PAGES, nothing
+from nodigits import nothing
+from pages import PAGES
 
-from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.images import FORMATS, SUFFIXES
-from mnist_lit.network import Network
 from mnist_lit.reading import read_digits
-from mnist_lit.weights import load_network
+from mnist_lit.sureness import Judge, load_judge
 
 SURE = 0.95  # a wrong answer at this probability, not marked, is the worst
 Source = tuple[str, list[bytes], list[str]]  # name, image files, what stands there
@@ -78,9 +77,9 @@ def folder_source(folder: Path) -> Source:
     return str(folder), [path.read_bytes() for path in files], labels
 
 
-def measure(network: Network, files: list[bytes], labels: list[str]) -> dict[str, int]:
+def measure(judge: Judge, files: list[bytes], labels: list[str]) -> dict[str, int]:
     counts = {"images": len(files), "right": 0, "marked": 0, "sure_wrong": 0}
-    readings = read_digits(network, map(io.BytesIO, files))
+    readings = read_digits(judge, map(io.BytesIO, files))
     for reading, label in zip(readings, labels, strict=True):
         if isinstance(reading, Exception):
             counts["marked"] += 1
@@ -101,12 +100,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="digits of each disguise")
     parser.add_argument("--pages", type=int, default=100, help="pages of each kind")
     args = parser.parse_args()
-    network = load_network(args.ckpt) if args.ckpt else load_pretrained()
+    judge = load_judge(args.ckpt)
     result = {}
     print(f"{'source':34}{'images':>7}{'right':>10}{'marked':>8}{'sure, wrong':>13}")
     own = () if args.folders else sources(args.count, args.pages)
     for name, files, labels in (*own, *map(folder_source, args.folders)):
-        counts = result[name] = measure(network, files, labels)
+        counts = result[name] = measure(judge, files, labels)
         share = 100 * counts["right"] / counts["images"]
         print(
             f"{name:34}{counts['images']:7}{share:8.1f} %{counts['marked']:8}"

@@ -7,14 +7,16 @@ names. The forward pass is assets/page/network.js, tested against PyTorch by exp
 `MODEL` in the page: `blocks`, the convolutions in their order, each with `inputs`, `outputs`,
 kernel `size`, `dilation` and `activation`, whether it is pooled and which block's output is added
 before; `weights` of all, BatchNorm folded in; `numbers`, the scale and the bias of each channel of
-each block; `margin` and `tta`. In half precision a weight is a whole number of 13 bits, times its
-channel's scale: as near as a 16-bit float is, in two characters.
+each block; `margin` and `tta`; and in `detector` the same of the detector, with the numbers that
+sureness.py has. In half precision a weight is a whole number of 13 bits, times its channel's scale:
+as near as a 16-bit float is, in two characters.
 """
 
 import base64
 import hashlib
 import json
 import re
+from importlib import resources
 from typing import Any
 
 import torch
@@ -22,7 +24,8 @@ from torch import Tensor
 
 from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
-from mnist_lit.sureness import LEAST
+from mnist_lit.sureness import LEAST, NONE, TEMPERATURE
+from mnist_lit.weights import load_network
 
 SCRIPTS = ("network.js", "ink.js", "page.js")
 SAMPLES = 2  # of each digit
@@ -106,12 +109,19 @@ def compact(text: str, style: bool = False) -> str:
 
 def model_of(network: Network, half: bool) -> dict[str, Any]:
     """What the page calls MODEL."""
+    with resources.as_file(FILES / "detector.pt") as file:
+        detector = load_network(file, classes=NONE + 1)
+    with resources.as_file(FILES / "digitnet.pt") as file:
+        shipped = load_network(file).state_dict()
+    weights = network.state_dict()
+    is_shipped = all(map(torch.equal, weights.values(), shipped.values()))
     return {
         "kind": type(network).__name__,
         "parameters": network.parameter_count,
         "tta": network.tta,
-        "temperature": 1.0,
+        "temperature": TEMPERATURE if is_shipped else 1.0,
         "least": LEAST,
+        "detector": _layers(detector, half),
         **_layers(network, half),
     }
 

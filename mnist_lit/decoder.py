@@ -14,14 +14,14 @@ import threading
 import warnings
 from typing import IO, Any
 
-import torch
+import cv2
 from PIL import Image
 
 from mnist_lit.images import UnreadableImageError, open_image
 from mnist_lit.reading import Page, look
 
 SECONDS = 5.0  # for one image
-START = 60.0  # until torch is imported
+START = 60.0  # until it is ready
 MAX_SCANS = 100  # of a JPEG; ten are usual in a progressive one
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     """Answers each image on standard input with what decode() returns or raises."""
     # Of images over MAX_PIXELS, whose sender gets an error.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    torch.set_num_threads(1)  # a digit takes milliseconds; other images use the other cores
+    cv2.setNumThreads(1)  # other images use the other cores
     answer: Any = "ready"
     while True:
         content = pickle.dumps(answer)

@@ -37,7 +37,7 @@ from mnist_lit.images import UnreadableImageError
 from mnist_lit.network import Network
 from mnist_lit.reading import Page, Reading
 from mnist_lit.reading import read as read_pages
-from mnist_lit.weights import load_network
+from mnist_lit.sureness import Judge, load_judge
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
 MAX_IN_FLIGHT = 3 * MAX_BYTES  # of all uploads at once
@@ -56,14 +56,14 @@ HEADERS = {
 }
 
 
-def make_app(network: Network, decode: Callable[[bytes], Page]) -> Starlette:
+def make_app(network: Network, judge: Judge, decode: Callable[[bytes], Page]) -> Starlette:
     page = (FILES / "demo.html").read_text("utf-8")
     page = page.replace("PARAMETERS", f"{network.parameter_count:,}")
     digits, _ = test_digits()
     in_flight = 0  # bytes
 
     def read_image(body: bytes) -> Reading:
-        return next(read_pages(network, [decode(body)]))
+        return next(read_pages(judge, [decode(body)]))
 
     async def index(_: Request) -> Response:
         return Response(page, media_type="text/html")
@@ -155,7 +155,7 @@ class Impatient(H11Protocol):
         self.loop.call_later(IDLE_SECONDS, self.watch)
 
 
-def serve(network: Network, listener: socket.socket) -> None:
+def serve(network: Network, judge: Judge, listener: socket.socket) -> None:
     """Until Ctrl-C."""
     pool = queue.SimpleQueue[Decoder]()
     decoders = [Decoder() for _ in range(DECODERS)]
@@ -170,7 +170,7 @@ def serve(network: Network, listener: socket.socket) -> None:
             pool.put(decoder)
 
     config = uvicorn.Config(
-        make_app(network, decode),
+        make_app(network, judge, decode),
         http=Impatient,
         headers=list(HEADERS.items()),  # of every answer
         server_header=False,
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     try:
-        network = load_network(args.ckpt) if args.ckpt else load_pretrained()
+        network, judge = load_pretrained(args.ckpt), load_judge(args.ckpt)
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     with socket.socket() as listener:
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
         port = listener.getsockname()[1]
         print(f"draw a digit at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
-        serve(network, listener)
+        serve(network, judge, listener)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from mnist_lit.ink import (
     large_parts,
     whole,
 )
+from mnist_lit.seams import cuts, is_wide
 from mnist_lit.views import PAGE_AT, View, flattened, panels, view_of, without_lines
 
 MAX_DIGITS = 60  # on a page; with more it is text or a picture
@@ -38,6 +39,7 @@ class Found(NamedTuple):
 
     pixels: Array  # (28, 28) in [0, 1], as MNIST shows it
     box: Box  # in the image that was given
+    ways: tuple[tuple["Found", ...], ...] = ()  # to cut it, if it may be digits that touch
 
 
 class Layout(NamedTuple):
@@ -94,8 +96,10 @@ def _of_view(view: View, cost: float, name: str) -> list[Layout]:
             shades += [] if shade else [-1, 1]
             continue
         shades += [-1, 1] if ink.both and not shade else []
-        found.append(Layout([[Found(pixels, _in_image(view, box))]], cost, name))
         groups = digits_among(connected(ink.levels), ink.levels.shape)
+        alone = groups[0][0] if sum(map(len, groups)) == 1 else None
+        ways = _ways(view, ink.levels, alone) if alone is not None else ()
+        found.append(Layout([[Found(pixels, _in_image(view, box), ways)]], cost, name))
         if _tidy(groups, ink.levels) and not _wide(found[-1]):
             continue
         if max(view.colors.shape) > SEEN_AT:  # look at it closer
@@ -104,7 +108,13 @@ def _of_view(view: View, cost: float, name: str) -> list[Layout]:
                 ink = find_ink(view.small, 2 * PAGE_AT if many else PAGE_AT, shade)
                 groups = digits_among(connected(ink.levels), ink.levels.shape)
         if not _tidy(groups, ink.levels) and sum(map(len, groups)) <= MAX_DIGITS:
-            lines = [[_take(view, ink.levels, mask) for mask in line] for line in groups]
+            lines = [
+                [
+                    _take(view, ink.levels, mask)._replace(ways=_ways(view, ink.levels, mask))
+                    for mask in line
+                ]
+                for line in groups
+            ]
             found.append(Layout(lines, cost, f"{name}, tidied"))
     return found
 
@@ -141,6 +151,13 @@ def _take(view: View, levels: Array, mask: Mask) -> Found:
         except UnreadableImageError:
             pass  # too little paper around it; the page's ink will do
     return Found(as_mnist(pixels), _in_image(view, [float(edge) for edge in box]))
+
+
+def _ways(view: View, levels: Array, mask: Mask) -> tuple[tuple[Found, ...], ...]:
+    """The ways to cut what may be digits that touch."""
+    if not is_wide(mask):
+        return ()
+    return tuple(tuple(_take(view, levels, part) for part in parts) for parts in cuts(mask, levels))
 
 
 def _in_image(view: View, box: list[float]) -> Box:
@@ -202,7 +219,15 @@ def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
     fit = [p for p in loose if 0.45 * main.height <= p.height <= 2.2 * main.height]
     tall = [part for part in fit if part in good]
     cut = [p for p in fit if at_border(p) and not _line(p) and not _along_border(p)]
-    if len(cut) > len(tall):  # more than a neighbour or two: the page was cropped to its ink
+    sides = [
+        *([p.x <= 0 for p in fit], [p.y <= 0 for p in fit]),
+        *([p.x + p.width >= width for p in fit], [p.y + p.height >= height for p in fit]),
+    ]
+    # More than a neighbour or two, or at three sides: the page was cropped to its ink.
+    if sum(map(any, sides)) >= 3:
+        cut = [p for p in fit if at_border(p) and p.height < 1.3 * main.height and not _blob(p)]
+        tall += [part for part in cut if part not in tall]
+    elif len(cut) > len(tall):
         tall += [part for part in cut if part not in tall]
     groups: list[list[Part]] = []
     for part in sorted(tall, key=lambda part: part.x):

@@ -1,6 +1,6 @@
 """Classifies the digits in image files: `python -m mnist_lit.predict FILE ... [--json]`.
 
-Start-up is short on purpose: nothing here imports Lightning or torchvision.
+Start-up is short on purpose: nothing here imports torch, unless --ckpt is given.
 """
 
 import argparse
@@ -20,12 +20,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from mnist_lit import load_pretrained
 from mnist_lit.errors import explain
 from mnist_lit.files import written_whole
 from mnist_lit.images import SUFFIXES, open_image
 from mnist_lit.reading import BATCH, Reading, read_digits
-from mnist_lit.weights import load_network
+from mnist_lit.sureness import load_judge
 
 
 def find_files(names: list[str]) -> tuple[list[str], list[str]]:
@@ -196,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     try:
-        network = load_network(args.ckpt) if args.ckpt else load_pretrained()
+        judge = load_judge(args.ckpt)
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     make_folder(parser, "--save-inputs", args.save_inputs)
@@ -207,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     failed, taken = False, set[Path]()
     results: Iterable[tuple[str, Reading | Exception]] = zip(
-        files, read_digits(network, files, args.single), strict=True
+        files, read_digits(judge, files, args.single), strict=True
     )
     if len(files) > BATCH and sys.stderr.isatty():
         results = tqdm(results, total=len(files), unit=" files", delay=1, leave=False)

@@ -7,18 +7,18 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from mnist_lit.images import UnreadableImageError, open_image
 from mnist_lit.ink import Array, Box
-from mnist_lit.network import Network
 from mnist_lit.page import Found, Layout, layouts
-from mnist_lit.sureness import Sureness
+from mnist_lit.sureness import LEAST, Judge
 
 BATCH = 256  # files that are prepared and then read together
 DOUBTFUL, SURE = 0.05, 0.5  # what is less sure may be left out beside what is surer
-UPRIGHT = 0.25  # a digit that is less sure is also looked at from either side
+WHOLE = 0.1  # what is less sure may be digits that touch
+PARTS = 0.9  # if its parts are as sure
+UPRIGHT = 0.5  # a digit that is less sure is also looked at from either side
 TURNED = 0.95  # and taken for turned if it is as sure then
 
 
@@ -81,13 +81,15 @@ class Page(NamedTuple):
 
 
 def read_digits(
-    network: Network, files: Iterable[Any], single: bool = False
+    judge: Judge, files: Iterable[Any], single: bool = False
 ) -> Iterator[Reading | Exception]:
     """Image files (paths or binary file objects) -> what each shows, in their order, in batches.
 
     A file that cannot be read gives its UnreadableImageError or OSError instead of a Reading.
 
     Args:
+        judge: Of sureness.py: shipped() or judge(network).
+        files: As they come; a generator is not read far ahead.
         single: Each image shows one digit.
     """
     remaining = iter(files)
@@ -102,7 +104,7 @@ def read_digits(
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         while chunk := list(islice(remaining, BATCH)):
             pages = list(pool.map(look_at_file, chunk))
-            readings = read(network, [page for page in pages if isinstance(page, Page)])
+            readings = read(judge, [page for page in pages if isinstance(page, Page)])
             for page in pages:
                 yield next(readings) if isinstance(page, Page) else page
 
@@ -117,15 +119,14 @@ def look(image: Image.Image, single: bool = False) -> Page:
     return Page(layouts(image, single), zoom, image.info.get("frames", 1))
 
 
-def read(network: Network, pages: list[Page]) -> Iterator[Reading]:
+def read(judge: Judge, pages: list[Page]) -> Iterator[Reading]:
     """Pages -> what the network reads on each."""
-    judge = Sureness(network)
     found = [digit for page in pages for layout in page.layouts for digit in layout.digits]
-    digits = iter(classify(judge, found))
+    digits = iter(_cut(judge, found, classify(judge, found)))
     for page in pages:
         ways = []
         for layout in page.layouts:
-            rows = [[next(digits) for _ in line] for line in layout.lines]
+            rows = [[one for _ in line for one in next(digits)] for line in layout.lines]
             ways.append((rows, layout.cost))
             if fewer := _without_doubtful(rows):
                 ways.append((fewer, layout.cost + 0.5))
@@ -135,10 +136,28 @@ def read(network: Network, pages: list[Page]) -> Iterator[Reading]:
         yield Reading([[_scaled(digit, page.zoom) for digit in row] for row in rows], page.frames)
 
 
+def _cut(judge: Judge, found: list[Found], digits: list[Digit]) -> list[list[Digit]]:
+    """Each as it is, or cut, if it is hardly a digit and its parts surely are."""
+    doubtful = [
+        one.ways if digit.sureness < WHOLE else () for one, digit in zip(found, digits, strict=True)
+    ]
+    parts = iter(classify(judge, [part for ways in doubtful for way in ways for part in way]))
+    result = []
+    for digit, ways in zip(digits, doubtful, strict=True):
+        best = max(([next(parts) for _ in way] for way in ways), key=_least, default=[digit])
+        result.append(best if _least(best) > PARTS else [digit])
+    return result
+
+
+def _least(digits: list[Digit]) -> float:
+    return min(digit.sureness for digit in digits)
+
+
 def _worth(rows: list[list[Digit]], cost: float) -> float:
-    """How good a layout is: the logarithm of how sure its least sure digit is, less its cost."""
-    least = min(digit.sureness for row in rows for digit in row)
-    return float(np.log(least + DOUBTFUL)) - cost  # between doubtful ones the plainer is taken
+    """How good a layout is: how sure its least sure digit is, and how many there are if all are."""
+    digits = [digit for row in rows for digit in row]
+    least = _least(digits)  # between doubtful ones the plainer is taken
+    return float(np.log(least + DOUBTFUL) + (np.log(len(digits)) if least > SURE else 0)) - cost
 
 
 def _without_doubtful(rows: list[list[Digit]]) -> list[list[Digit]]:
@@ -150,7 +169,7 @@ def _without_doubtful(rows: list[list[Digit]]) -> list[list[Digit]]:
     return [row for row in fewer if row] if fewer != rows else []
 
 
-def _turned(judge: Sureness, digit: Digit) -> Digit:
+def _turned(judge: Judge, digit: Digit) -> Digit:
     """A digit turned by a quarter, if it is clearly one then, else as it was."""
     turned = [Found(np.rot90(digit.pixels, turns).copy(), digit.box) for turns in (1, 3)]
     best = max(classify(judge, turned), key=lambda one: one.sureness)
@@ -162,15 +181,15 @@ def _scaled(digit: Digit, zoom: float) -> Digit:
     return digit._replace(box=(left, top, right, bottom))
 
 
-def classify(judge: Sureness, found: list[Found]) -> list[Digit]:
+def classify(judge: Judge, found: list[Found]) -> list[Digit]:
     """What may be digits -> what the network makes of each."""
     digits = []
     for start in range(0, len(found), 2 * BATCH):
         some = found[start : start + 2 * BATCH]
-        images = torch.from_numpy(np.stack([digit.pixels for digit in some])).unsqueeze(1)
-        probabilities, sureness = judge(images)
         digits += [
-            Digit(one.pixels, p, one.box, s, s < judge.least)
-            for one, p, s in zip(some, probabilities.tolist(), sureness.tolist(), strict=True)
+            Digit(one.pixels, p[:10], one.box, p[10], p[10] < LEAST)
+            for one, p in zip(
+                some, judge(np.stack([digit.pixels for digit in some])).tolist(), strict=True
+            )
         ]
     return digits

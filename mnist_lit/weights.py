@@ -15,16 +15,20 @@ OLD_SETTINGS = {"average": "ema_decay", "crops": "tta"}
 OLD_TTA = {1: False, 5: True}  # crops -> tta
 
 
-def load_network(path: str | Path) -> Network:
+def load_network(path: str | Path, classes: int = 10) -> Network:
     """A network in evaluation mode from a file of its weights or from a training checkpoint.
 
     Nothing in the file is executed.
+
+    Args:
+        path: Of the file.
+        classes: Logits that it must have.
 
     Raises:
         OSError: The file cannot be opened.
         ValueError: The file does not hold the weights of a DigitNet or TinyNet.
     """
-    return network_from(load_checkpoint(path))
+    return network_from(load_checkpoint(path), classes)
 
 
 def load_checkpoint(path: str | Path) -> Any:
@@ -78,7 +82,7 @@ def _in_new_names(content: Any) -> Any:
     return content
 
 
-def network_from(content: Any) -> Network:
+def network_from(content: Any, classes: int = 10) -> Network:
     """A network in evaluation mode from its weights or from the content of a checkpoint.
 
     Its class, `narrow` and `wide` are read from the weights themselves, `margin` and `tta` from the
@@ -113,7 +117,7 @@ def network_from(content: Any) -> Network:
             network: Network = (
                 TinyNet(narrow, margin=margin, tta=tta)
                 if tiny
-                else DigitNet(narrow, wide, margin=margin, tta=tta)
+                else DigitNet(narrow, wide, margin=margin, tta=tta, classes=classes)
             )
         network.load_state_dict(weights, assign=True)
         network.requires_grad_(False).float().eval()  # from half the precision, too

@@ -1,10 +1,9 @@
-"""Pages as people have them, drawn from MNIST's digits, and images of what is no digit.
+"""Pages as people have them, drawn from MNIST's digits.
 
 The tests ask that they are read, benchmarks/wild.py measures how many are, and
 benchmarks/sureness.py learns from others of them (of other digits) what a digit looks like.
 """
 
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -322,22 +321,6 @@ FONTS = [
         *("DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "cmr10"),
     )
 ]
-LIKE_DIGITS = "OoDQlIi|!1Zz/\\0S"  # by some hands
-LETTERS = [c for c in string.ascii_letters + "?&%#@+=<>[](){};:$" if c not in LIKE_DIGITS]
-GREEK = [chr(c) for c in range(0x3B1, 0x3CA)]
-
-
-def letter(random: np.random.Generator) -> Image.Image:
-    """A letter or sign of a font, also as if written by hand."""
-    font = str(random.choice(FONTS))
-    signs = LETTERS if font.endswith("cmr10.ttf") or random.random() < 0.7 else GREEK
-    image = Image.new("L", (220, 220), 255)
-    draw = ImageDraw.Draw(image)
-    size = int(random.integers(90, 170))
-    draw.text((110, 110), str(random.choice(signs)), 0, ImageFont.truetype(font, size), anchor="mm")
-    if random.random() < 0.6:
-        image = by_hand(image, random)
-    return image
 
 
 def printed(random: np.random.Generator) -> Digit:
@@ -394,46 +377,3 @@ def by_hand(image: Image.Image, random: np.random.Generator) -> Image.Image:
     return bent.filter(
         (ImageFilter.MinFilter if random.random() < 0.5 else ImageFilter.MaxFilter)(pen)
     )
-
-
-def scribble(random: np.random.Generator) -> Image.Image:
-    """Lines here and there, or a curve that turns over and over."""
-    image = Image.new("L", (220, 220), 255)
-    draw = ImageDraw.Draw(image)
-    points = random.uniform(20, 200, (int(random.integers(4, 14)), 2))
-    if random.random() < 0.5:
-        t = np.linspace(0, 1, 80)
-        knots = np.linspace(0, 1, len(points))
-        angle = random.uniform(4, 20) * t
-        points = np.stack([np.interp(t, knots, points[:, axis]) for axis in range(2)], axis=1)
-        points += random.uniform(10, 50) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    line = [(float(x), float(y)) for x, y in points]
-    draw.line(line, 0, int(random.integers(2, 14)), "curve")
-    return image
-
-
-def texture(random: np.random.Generator) -> Image.Image:
-    """Clouds, stripes, bricks or noise of any fineness."""
-    kind, side = random.integers(3), int(random.integers(4, 40))
-    if kind == 0:
-        levels = random.uniform(0, 255, (side, side, 3)).astype(np.uint8)
-        return Image.fromarray(levels).resize((200, 200), Image.Resampling.BICUBIC)
-    y, x = np.mgrid[0:200, 0:200]
-    if kind == 1:
-        angle = random.uniform(0, np.pi)
-        levels = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / side)
-    else:
-        row = y // side
-        levels = ((y % side < 2) | ((x + side * (row % 2)) % (2 * side) < 2)) * 2.0 - 1
-    levels = 128 + 80 * levels + random.normal(0, 20, levels.shape)
-    return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
-
-
-def nothing(random: np.random.Generator) -> Image.Image:
-    """What is no digit."""
-    kind = random.random()
-    image = letter(random) if kind < 0.6 else scribble(random) if kind < 0.8 else texture(random)
-    if image.mode == "L" and random.random() < 0.3:
-        side = int(random.choice([28, 60, 128]))
-        image = image.resize((side, side), Image.Resampling.BOX)
-    return image.convert("RGB")

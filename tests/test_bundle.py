@@ -21,6 +21,7 @@ from mnist_lit.bundle import bundle, compact, samples, scripts_of
 from mnist_lit.images import open_image
 from mnist_lit.network import DigitNet, Network, TinyNet
 from mnist_lit.reading import look, read
+from mnist_lit.sureness import LEAST, judge, load_judge
 
 py_mini_racer = pytest.importorskip("py_mini_racer")
 
@@ -101,6 +102,25 @@ def test_the_shipped_network_classifies_as_in_pytorch(page: Page) -> None:
     assert torch.equal(logits.argmax(dim=1), expected.argmax(dim=1))
 
 
+@pytest.mark.parametrize("kind", ["shipped", "another"])
+def test_an_answer_is_as_sure_as_in_python(kind: str, page: Page) -> None:
+    another = trained_looking(DigitNet(narrow=3, wide=4))
+    ask = page if kind == "shipped" else opened(another)
+    random = np.random.default_rng(0)
+    images = embedded_test_digits()[0][:40, 0].numpy() / np.float32(255)
+    images[20:] = [np.rot90(image) for image in images[20:]]
+    images[30:] = random.uniform(0, 0.5, (10, 28, 28)).astype(np.float32)
+    expected = (load_judge() if kind == "shipped" else judge(another))(images)
+    assert {row[10] < LEAST for row in expected} == {True, kind != "shipped"}
+    answers = ask(f"reader.read(Float32Array.from(given), {len(images)})", images.ravel().tolist())
+    assert len(answers) == len(images)
+    for answer, row in zip(answers, expected, strict=True):
+        assert answer["digit"] == row[:10].argmax()
+        assert np.abs(np.array(answer["probabilities"]) - row[:10]).max() < 0.01
+        assert answer["sureness"] == pytest.approx(row[10], abs=0.01)
+        assert answer["uncertain"] == (answer["sureness"] < LEAST)
+
+
 def test_maps_are_the_activations_of_each_block(page: Page) -> None:
     network, image = load_pretrained(), embedded_test_digits()[0][:1] / 255
     expected = {}
@@ -160,7 +180,7 @@ def prepared(page: Page, file: bytes) -> tuple[Any, Any]:
         },
     )
     try:
-        return lines, next(read(load_pretrained(), [look(image)]))
+        return lines, next(read(load_judge(), [look(image)]))
     except ValueError:
         return lines, None
 

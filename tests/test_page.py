@@ -8,11 +8,11 @@ from disguises import enlarged
 from pages import PAGES, Digit
 from PIL import Image, ImageDraw
 
-from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.images import UnreadableImageError
 from mnist_lit.page import layouts
 from mnist_lit.reading import Reading, look, read
+from mnist_lit.sureness import shipped
 
 COUNT = 20  # pages of each kind
 Pick = Callable[[int], list[Digit]]
@@ -30,14 +30,14 @@ def pick() -> Pick:
 
 
 def reading(image: Image.Image, single: bool = False) -> Reading:
-    return next(read(load_pretrained(), [look(image, single)]))
+    return next(read(shipped(), [look(image, single)]))
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_read(name: str, pick: Pick) -> None:
     random = np.random.default_rng(0)
     pages = [PAGES[name](pick(7 * i), random) for i in range(COUNT)]
-    readings = read(load_pretrained(), [look(page.image) for page in pages])
+    readings = read(shipped(), [look(page.image) for page in pages])
     numbers = [one.number for one in readings]
     right = sum(one == page.number for one, page in zip(numbers, pages, strict=True))
     print(f"{name}: {right} of {COUNT} right")  # pytest -s shows the table

@@ -23,6 +23,7 @@ from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image
 from mnist_lit.ink import prepare
 from mnist_lit.predict import main
 from mnist_lit.reading import Reading, read_digits
+from mnist_lit.sureness import shipped
 
 COUNT = 500
 
@@ -49,7 +50,7 @@ def test_disguised_digits_are_read(name: str, sample: tuple[list[Image.Image], l
     random = np.random.default_rng(0)
     digits, labels = sample
     files = [io.BytesIO(DISGUISES[name](digit, random)) for digit in digits]
-    results = list(read_digits(load_pretrained(), files))
+    results = list(read_digits(shipped(), files))
     right = sum(
         isinstance(result, Reading) and result.number == str(label)
         for result, label in zip(results, labels, strict=True)
@@ -122,7 +123,7 @@ def test_any_picture_is_prepared_or_refused(
         image = Image.fromarray(levels.astype(np.uint16 if mode == "I;16" else np.float32))
     kind = "TIFF" if mode in ("CMYK", "F", "I") else "PNG"
     file = encoded(image if mode in ("I;16", "F") else image.convert(mode), kind)
-    [result] = read_digits(load_pretrained(), [io.BytesIO(file)])
+    [result] = read_digits(shipped(), [io.BytesIO(file)])
     if isinstance(result, Reading):
         for digit in result.digits:
             assert np.isfinite(digit.pixels).all()
@@ -149,7 +150,7 @@ def test_mutated_files_never_crash(
         if random.random() < 0.2:
             del content[random.integers(len(content)) :]
         files.append(io.BytesIO(content))
-    results = list(read_digits(load_pretrained(), files))
+    results = list(read_digits(shipped(), files))
     assert len(results) == 2000
     assert {type(result) for result in results} == {Reading, UnreadableImageError}
     survived("mutated image", 2000)
@@ -281,7 +282,7 @@ def test_wrong_flags_are_named(
 
 
 def test_an_empty_call_of_the_network_is_no_error() -> None:
-    assert list(read_digits(load_pretrained(), [])) == []
+    assert list(read_digits(shipped(), [])) == []
 
 
 @pytest.mark.slow

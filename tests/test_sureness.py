@@ -1,56 +1,70 @@
 """What is vouched for: people's digits are, letters and scribbles are not."""
 
 import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from disguises import encoded, enlarged
-from pages import nothing
+from nodigits import nothing
 from PIL import Image
 
 from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.network import DigitNet
 from mnist_lit.reading import read_digits
-from mnist_lit.sureness import LEAST, Sureness, fingerprint
+from mnist_lit.sureness import LEAST, TEMPERATURE, Array, judge, shipped
+
+ROOT = Path(__file__).parent.parent
 
 
-def test_the_perceptron_belongs_to_the_shipped_weights() -> None:
-    """benchmarks/sureness.py must be run again after the weights have changed."""
-    assert Sureness(load_pretrained()).fitted is not None
+def digits(number: int) -> Array:
+    """The first test digits, (N, 28, 28) in [0, 1]."""
+    images: Array = (embedded_test_digits()[0][:number, 0] / 255).numpy()
+    return images
 
 
-def test_of_another_network_the_softmax_decides() -> None:
+def test_opencv_and_torch_agree_on_what_is_shipped() -> None:
+    """benchmarks/detector.py must be run again after the weights have changed."""
+    images = digits(500)
+    ours, theirs = shipped()(images), judge(load_pretrained(), TEMPERATURE)(images)
+    assert ours.shape == (500, 11)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(ours[:, :10].sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_constants_are_those_that_were_measured() -> None:
+    study = json.loads((ROOT / "benchmarks" / "results" / "sureness.json").read_text())
+    assert (study["least"], study["temperature"]) == (LEAST, TEMPERATURE)
+
+
+def test_another_network_has_its_own_probabilities_and_the_same_detector() -> None:
     torch.manual_seed(0)
     network = DigitNet().eval()
-    judge = Sureness(network)
-    probabilities, sureness = judge(torch.rand(5, 1, 28, 28))
-    assert judge.least == LEAST
-    assert torch.equal(sureness, probabilities.amax(dim=1))
-
-
-def test_the_fingerprint_follows_every_weight() -> None:
-    network = load_pretrained()
-    before = fingerprint(network)
-    next(network.parameters()).data[0] += 0.01
-    assert fingerprint(network) != before
+    images = embedded_test_digits()[0][:20, 0] / 255
+    judged = torch.from_numpy(judge(network)(images.numpy()))
+    probabilities = network(images[:, None]).softmax(dim=1)
+    torch.testing.assert_close(judged[:, :10], probabilities)
+    assert (judged[:, 10] <= probabilities.amax(dim=1)).all()
+    nothing_there = judge(network)(np.ones((1, 28, 28), np.float32))
+    assert nothing_there[0, 10] < LEAST * nothing_there[0, :10].max()
 
 
 def test_test_digits_are_vouched_for() -> None:
     images, labels = embedded_test_digits()
-    images, labels = images[::20], labels[::20]
-    judge = Sureness(load_pretrained())
-    probabilities, sureness = judge(images / 255)
-    right = probabilities.argmax(dim=1) == labels
-    marked = sureness < judge.least
-    assert marked.float().mean() <= 0.03
+    images, labels = images[::20, 0], labels[::20]
+    judged = torch.from_numpy(shipped()((images / 255).numpy()))
+    right, sureness = judged[:, :10].argmax(dim=1) == labels, judged[:, 10]
+    assert (sureness < LEAST).float().mean() <= 0.02
     assert sureness[~right].mean() < sureness[right].median()
 
 
 def unsure(images: list[Image.Image]) -> int:
     """How many are marked or refused."""
-    results = read_digits(load_pretrained(), [io.BytesIO(encoded(image)) for image in images])
+    results = read_digits(shipped(), [io.BytesIO(encoded(image)) for image in images])
     return sum(isinstance(one, Exception) or one.uncertain for one in results)
 
 
@@ -66,6 +80,16 @@ def test_drawings_are_vouched_for_and_what_is_no_digit_is_not() -> None:
 
 @pytest.mark.parametrize("number", [1, 7])
 def test_sureness_does_not_depend_on_the_batch(number: int) -> None:
-    images = embedded_test_digits()[0][:7] / 255
-    judge = Sureness(load_pretrained())
-    torch.testing.assert_close(judge(images)[1][:number], judge(images[:number])[1])
+    images = digits(9)
+    run = shipped()
+    np.testing.assert_allclose(run(images)[:number], run(images[:number]), atol=1e-5)
+
+
+def test_threads_may_share_it() -> None:
+    images = digits(64)
+    run = shipped()
+    expected = run(images)
+    sizes = [1 + i % 7 for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for size, judged in zip(sizes, pool.map(lambda n: run(images[:n]), sizes), strict=True):
+            np.testing.assert_allclose(judged, expected[:size], atol=1e-5)

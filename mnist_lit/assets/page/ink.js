@@ -11,7 +11,7 @@ const SMALL = 512, PAGE_AT = 256, SEEN_AT = 128 // pixels of the longer side: to
 const MIN_CONTRAST = 0.06, MAX_NOISE = 0.5, BLANK = 0.1 // as in ink.py
 const USUAL_STROKE = 2.5, THIN_STROKE = 1.7 // pixels of a digit of 20
 const MAX_DIGITS = 60, MAX_PARTS = 150
-const DOUBTFUL = 0.05, SURE = 0.5, UPRIGHT = 0.25, TURNED = 0.95 // as in reading.py
+const DOUBTFUL = 0.05, SURE = 0.5, UPRIGHT = 0.5, TURNED = 0.95 // as in reading.py
 const NOTHING = "blank: nothing stands out from the paper"
 
 class UnreadableError extends Error {}
@@ -557,9 +557,12 @@ function digitsAmong({ parts, mask, labels }) {
   const main = most(good, part => part.area * part.height)
   const fit = loose.filter(part => 0.45 * main.height <= part.height && part.height <= 2.2 * main.height)
   const tall = fit.filter(part => good.includes(part))
-  const cut = fit.filter(part => atBorder(part) && !isLine(part) && !alongBorder(part, mask, labels))
-  // More than a neighbour or two: the page was cropped to its ink.
-  if (cut.length > tall.length) tall.push(...cut.filter(part => !tall.includes(part)))
+  let cut = fit.filter(part => atBorder(part) && !isLine(part) && !alongBorder(part, mask, labels))
+  const sides = [part => part.left <= 0, part => part.top <= 0, part => part.right >= width, part => part.bottom >= height]
+  // More than a neighbour or two, or at three sides: the page was cropped to its ink.
+  const cropped = sides.filter(side => fit.some(side)).length >= 3
+  if (cropped) cut = fit.filter(part => atBorder(part) && part.height < 1.3 * main.height && !isBlob(part))
+  if (cropped || cut.length > tall.length) tall.push(...cut.filter(part => !tall.includes(part)))
   let groups = []
   for (const part of [...tall].sort((a, b) => a.left - b.left)) {
     const near = groups.filter(group => group.some(other => isStacked(part, other)))
@@ -639,7 +642,10 @@ function likeliest(reader, found) {
     ways.push({ rows, cost })
     if (fewer.length) ways.push({ rows: fewer, cost: cost + 0.5 })
   }
-  const worth = ({ rows, cost }) => Math.log(Math.min(...rows.flat().map(digit => digit.sureness)) + DOUBTFUL) - cost
+  const worth = ({ rows, cost }) => {
+    const digits = rows.flat(), least = Math.min(...digits.map(digit => digit.sureness))
+    return Math.log(least + DOUBTFUL) + (least > SURE ? Math.log(digits.length) : 0) - cost
+  }
   const { rows } = ways.reduce((best, way) => (worth(way) > worth(best) ? way : best))
   const [first] = rows[0]
   return first.sureness < UPRIGHT && rows.flat().length === 1 ? [[turned(reader, first)]] : rows
