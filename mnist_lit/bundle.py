@@ -25,7 +25,10 @@ from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
 from mnist_lit.sureness import Sureness
 
-SCRIPTS = ("network.js", "ink.js", "page.js")
+SCRIPTS = (  # in the order of their use
+    *("network.js", "ink.js", "strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
+    "page.js",
+)
 SAMPLES = 2  # of each digit
 LEVELS = 15  # of a sample's pixels, but 0: enough to look the same
 
