@@ -59,6 +59,11 @@ def bundle(network: Network, half: bool = True, server: bool = False) -> str:
     return page.replace(charset, f"{charset}\n{policy(page, server)}", 1)
 
 
+def scripts_of(page: str) -> list[str]:
+    """HTML -> its scripts, in their order."""
+    return re.findall("<script>(.*?)</script>", page, re.DOTALL)
+
+
 def policy(page: str, server: bool = False) -> str:
     """HTML -> the <meta> with which it may run its own scripts and styles, and nothing else."""
 
@@ -112,16 +117,15 @@ def model_of(network: Network, half: bool) -> dict[str, Any]:
 def _blocks(network: Network) -> list[tuple[str, Any, dict[str, Any]]]:
     """A network's layers in their order, with their names and what follows the activation."""
     if isinstance(network, DigitNet):
+        after: dict[str, dict[str, Any]]
         after = {"transition1": {"pool": True, "add": 0}, "transition2": {"pool": True}}
         names = ("input", "conv1", "transition1", "conv2", "transition2", "conv3", "output")
         return [(name, getattr(network, name), after.get(name, {})) for name in names]
     assert isinstance(network, TinyNet)
-    stages = [network.stage1, network.stage2, network.stage3]
-    blocks = [
-        (f"stage{i}.{j}", block, {"pool": True} if i < 3 and j == 1 else {})
-        for i, stage in enumerate(stages, 1)
-        for j, block in enumerate(stage)
-    ]
+    blocks = list[tuple[str, Any, dict[str, Any]]]()
+    for name in ("stage1", "stage2", "stage3"):
+        for i, block in enumerate(getattr(network, name)):
+            blocks.append((f"{name}.{i}", block, {"pool": True} if i and name != "stage3" else {}))
     return [*blocks, ("output", network.output, {})]  # before the mean is as good as after it
 
 

@@ -129,8 +129,8 @@ class DigitReader {
   forward() {
     let from = this.input
     for (const block of this.blocks) {
-      const { side, pitch, bias, sums, output } = block
-      bias.forEach((value, o) => each(o, side, pitch, at => { sums[at] = value }))
+      const { pitch, bias, sums, output } = block
+      bias.forEach((value, o) => sums.fill(value, o * pitch * pitch, (o + 1) * pitch * pitch))
       convolve(block.kernel, from, sums)
       for (let o = 0; o < block.outputs; o++) activate(block, o)
       from = output
@@ -277,9 +277,14 @@ function each(channel, side, pitch, visit) {
 const sigmoid = x => 1 / (1 + Math.exp(-x))
 
 function activate({ activation, side, pitch, sums, output }, channel) {
-  if (activation === "relu") each(channel, side, pitch, at => { output[at] = sums[at] > 0 ? sums[at] : 0 })
-  else if (activation === "silu") each(channel, side, pitch, at => { output[at] = sums[at] * sigmoid(sums[at]) })
-  else each(channel, side, pitch, at => { output[at] = sums[at] })
+  const silu = activation === "silu", least = activation === "relu" ? 0 : -Infinity
+  for (let y = BORDER; y < side + BORDER; y++) {
+    const row = (channel * pitch + y) * pitch
+    for (let at = row + BORDER; at < row + side + BORDER; at++) {
+      const sum = sums[at]
+      output[at] = silu ? sum * sigmoid(sum) : sum > least ? sum : least
+    }
+  }
 }
 
 // The derivative of the activation.
@@ -289,36 +294,40 @@ function slope({ activation, sums }, at) {
   return activation === "silu" ? s * (1 + sums[at] * (1 - s)) : 1
 }
 
-// The four pixels of each pooled one, with its own index.
-function eachFour({ outputs, side, pitch }, visit) {
-  const small = side >> 1, narrow = small + 2 * BORDER
+// Of each four pixels the largest, after adding the output of another block.
+function maxPool({ outputs, side, pitch, output, pooled }, added) {
+  const small = side >> 1, narrow = small + 2 * BORDER, next = pitch + 1
   for (let o = 0; o < outputs; o++) {
     for (let y = 0; y < small; y++) {
-      for (let x = 0; x < small; x++) {
-        const at = (o * pitch + 2 * y + BORDER) * pitch + 2 * x + BORDER
-        visit((o * narrow + y + BORDER) * narrow + x + BORDER, at)
+      const row = (o * pitch + 2 * y + BORDER) * pitch + BORDER, to = (o * narrow + y + BORDER) * narrow + BORDER
+      for (let x = 0, at = row; x < small; x++, at += 2) {
+        let a = output[at], b = output[at + 1], c = output[at + pitch], d = output[at + next]
+        if (added) {
+          a += added[at]
+          b += added[at + 1]
+          c += added[at + pitch]
+          d += added[at + next]
+        }
+        const up = a > b ? a : b, low = c > d ? c : d
+        pooled[to + x] = up > low ? up : low
       }
     }
   }
 }
 
-function maxPool(block, added) {
-  const { output, pitch, pooled } = block
-  eachFour(block, (to, at) => {
-    const four = [at, at + 1, at + pitch, at + pitch + 1].map(i => output[i] + (added ? added[i] : 0))
-    pooled[to] = Math.max(...four)
-  })
-}
-
 // The gradient of what was pooled goes to the pixel that was the largest, and to what was added.
-function unpool(block, gradient, added) {
-  const { output, pitch, pooled } = block
-  eachFour(block, (to, at) => {
-    const value = i => Math.fround(output[i] + (added ? added.output[i] : 0))
-    const largest = [at, at + 1, at + pitch, at + pitch + 1].find(i => value(i) === pooled[to])
-    block.gradient[largest] += gradient[to]
-    if (added) added.gradient[largest] += gradient[to]
-  })
+function unpool({ outputs, side, pitch, output, pooled, gradient }, from, added) {
+  const narrow = (side >> 1) + 2 * BORDER
+  for (let o = 0; o < outputs; o++) {
+    each(o, side >> 1, narrow, to => {
+      const [row, column] = [Math.floor(to / narrow) % narrow, to % narrow].map(i => 2 * (i - BORDER) + BORDER)
+      const at = (o * pitch + row) * pitch + column
+      const value = i => Math.fround(output[i] + (added ? added.output[i] : 0))
+      const largest = [at, at + 1, at + pitch, at + pitch + 1].find(i => value(i) === pooled[to])
+      gradient[largest] += from[to]
+      if (added) added.gradient[largest] += from[to]
+    })
+  }
 }
 
 function softmax(logits, temperature) {
