@@ -33,9 +33,7 @@ async function readPhoto(reader, file) {
 
 function readHere(reader, image) {
   const colors = image.getContext("2d").getImageData(0, 0, image.width, image.height)
-  const found = prepare(colors, { drawing: false })
-  const answers = judged(reader, found.lines.flat().map(digit => digit.pixels))
-  return found.lines.map(line => line.map(({ box }) => ({ ...answers.shift(), imageBox: box })))
+  return prepare(colors, { reader }).lines.map(line => line.map(({ box, ...digit }) => ({ ...digit, imageBox: box })))
 }
 
 // What the server reads; null if it does not answer.
