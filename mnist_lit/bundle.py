@@ -6,9 +6,9 @@ names. The forward pass is assets/page/network.js, tested against PyTorch by exp
 
 `MODEL` in the page: `blocks`, the convolutions in their order, each with `inputs`, `outputs`,
 kernel `size`, `dilation` and `activation`, whether it is pooled and which block's output is added
-before; `weights`, base64 of each block's weights and biases, BatchNorm folded in, and of what
-judges how sure an answer is, in half or single precision; `margin`, `tta`, and the settings of
-`sureness`.
+before; `weights` of all, BatchNorm folded in; `numbers`, the scale and the bias of each channel of
+each block; `margin` and `tta`. In half precision a weight is a whole number of 13 bits, times its
+channel's scale: as near as a 16-bit float is, in two characters.
 """
 
 import base64
@@ -17,20 +17,21 @@ import json
 import re
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
-from mnist_lit.sureness import Sureness
+from mnist_lit.sureness import LEAST
 
 SCRIPTS = (  # in the order of their use
     *("network.js", "ink.js", "strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
     "page.js",
 )
 SAMPLES = 2  # of each digit
-LEVELS = 15  # of a sample's pixels, but 0: enough to look the same
+# What a text in a script may have as it is: 91 characters, two for a number of 91 x 91.
+CHARACTERS = [chr(code) for code in range(33, 127) if chr(code) not in '"<\\']
+MOST = len(CHARACTERS) ** 2 // 2  # of a weight in half precision
 
 
 def bundle(network: Network, half: bool = True, server: bool = False) -> str:
@@ -45,16 +46,16 @@ def bundle(network: Network, half: bool = True, server: bool = False) -> str:
     digits = json.dumps(samples(), separators=(",", ":"))
     parts = {
         "PARAMETERS": f"{network.parameter_count:,}",
-        "/*STYLE*/": (files / "page.css").read_text("utf-8"),
+        "/*STYLE*/": compact((files / "page.css").read_text("utf-8"), style=True),
         "/*WEIGHTS*/": f"const MODEL = {model}",
         "/*SAMPLES*/": f"const SAMPLES = {digits}, SERVER = {json.dumps(server)}",
         "/*SCRIPTS*/": "</script>\n<script>".join(
-            without_comments((files / name).read_text("utf-8")) for name in SCRIPTS
+            compact((files / name).read_text("utf-8")) for name in SCRIPTS
         ),
     }
-    page = (files / "page.html").read_text("utf-8")
-    for placeholder, content in parts.items():
-        page = page.replace(placeholder, content)
+    template = re.sub(r"\n\s+", "\n", (files / "page.html").read_text("utf-8"))
+    places = "|".join(map(re.escape, parts))
+    page = re.sub(places, lambda place: parts[place.group()], template)
     charset = '<meta charset="utf-8">'
     return page.replace(charset, f"{charset}\n{policy(page, server)}", 1)
 
@@ -85,15 +86,42 @@ def policy(page: str, server: bool = False) -> str:
     return f'<meta http-equiv="Content-Security-Policy" content="{content}">'
 
 
-def without_comments(script: str) -> str:
-    """A script without its comment lines and what its lines are indented by."""
-    lines = (line.strip() for line in script.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+def compact(text: str, style: bool = False) -> str:
+    """A script or style without comments, indentation and the blanks around most operators.
+
+    What stands in quotes stays as it is. A regular expression must have no quote, blank or `//`.
+    """
+    quoted = r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
+    comment = r"/\*.*?\*/" if style else r"/\*.*?\*/|(?:(?<=\s)|^)//[^\n]*"
+    flags = re.DOTALL | re.MULTILINE
+    bare = re.sub(f"{quoted}|{comment}", lambda found: found[1] or "", text, flags=flags)
+    parts = re.split(quoted, bare, flags=flags)
+    for i in range(0, len(parts), 2):  # between what is quoted
+        part = re.sub(r"\s*\n\s*", "\n", parts[i])
+        if style:
+            part = re.sub(r" ?([{};,]) ?|(:) ", r"\1\2", re.sub(r"\s+", " ", part))
+        else:
+            part = re.sub(r" ?([!=<>&|?:,;{}()*]+) ?", r"\1", part)
+            part = re.sub(r"(?<=[{(\[,;:?])\n|\n(?=[})\].:?])", "", part)
+        parts[i] = part
+    return "".join(parts).strip()
 
 
 def model_of(network: Network, half: bool) -> dict[str, Any]:
     """What the page calls MODEL."""
-    blocks, weights = [], list[Tensor]()
+    return {
+        "kind": type(network).__name__,
+        "parameters": network.parameter_count,
+        "tta": network.tta,
+        "temperature": 1.0,
+        "least": LEAST,
+        **_layers(network, half),
+    }
+
+
+def _layers(network: Network, half: bool) -> dict[str, Any]:
+    """The part of MODEL that says what a network computes."""
+    blocks, weights, numbers = [], list[Tensor](), list[Tensor]()
     for name, block, more in _blocks(network):
         weight, bias = _folded(block)
         outputs, inputs, size = weight.shape[:3]
@@ -101,17 +129,29 @@ def model_of(network: Network, half: bool) -> dict[str, Any]:
         activation = block.activation if isinstance(block, ConvBlock) else "none"
         shape = {"inputs": inputs, "outputs": outputs, "size": size, "dilation": dilation}
         blocks.append({"name": name, **shape, "activation": activation, **more})
-        weights += [weight, bias]
-    model = {"kind": type(network).__name__, "parameters": network.parameter_count}
-    model |= {"margin": network.margin, "tta": network.tta, "half": half, "blocks": blocks}
-    if fitted := Sureness(network).fitted:
-        first, last = (torch.from_numpy(fitted[name]) for name in ("first", "last"))
-        weights += [first, last]
-        numbers = {name: float(fitted[name]) for name in ("temperature", "least")}
-        model["sureness"] = {"clues": len(first) - 11, "hidden": len(last) - 1, **numbers}
-    flat = torch.cat([tensor.detach().flatten() for tensor in weights]).numpy()
-    model["weights"] = base64.b64encode(flat.astype("<f2" if half else "<f4").tobytes()).decode()
-    return model
+        most = weight.abs().amax(dim=(1, 2, 3))
+        scale = (most / MOST).clamp(min=1e-30) if half else torch.ones_like(most)
+        weights.append((weight / scale[:, None, None, None]).flatten())
+        numbers += [scale, bias]
+    flat = torch.cat(weights)
+    return {
+        "margin": network.margin,
+        "half": half,
+        "blocks": blocks,
+        "weights": _two_characters(flat) if half else _base64(flat),
+        "numbers": _base64(torch.cat(numbers)),
+    }
+
+
+def _two_characters(numbers: Tensor) -> str:
+    """Numbers from -MOST to MOST, rounded, as text: for each its two digits in base 91."""
+    base = len(CHARACTERS)
+    whole = (numbers.round().long() + MOST).tolist()
+    return "".join(CHARACTERS[number // base] + CHARACTERS[number % base] for number in whole)
+
+
+def _base64(numbers: Tensor) -> str:
+    return base64.b64encode(numbers.numpy().astype("<f4").tobytes()).decode()
 
 
 def _blocks(network: Network) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -141,12 +181,15 @@ def _folded(block: Any) -> tuple[Tensor, Tensor]:
 
 
 def samples() -> list[dict[str, Any]]:
-    """Two training digits of each kind: `digit`, and `pixels`, base64 of pairs of 4-bit levels."""
+    """Training digits of each kind: `digit` and `pixels`, its 15 levels as letters.
+
+    Between them stands how many pixels are black.
+    """
     images, labels = training_digits(200)
     found = []
     for digit in range(10):
         for image in images[labels == digit][:SAMPLES]:
-            levels = (image.numpy().ravel() * (LEVELS / 255)).round().astype(np.uint8)
-            packed = levels[0::2] << 4 | levels[1::2]
-            found.append({"digit": digit, "pixels": base64.b64encode(packed.tobytes()).decode()})
+            letters = [chr(96 + round(level / 17)) for level in image.flatten().tolist()]
+            text = re.sub("`+", lambda blacks: str(len(blacks.group())), "".join(letters))
+            found.append({"digit": digit, "pixels": text})
     return found

@@ -8,9 +8,9 @@ after it has agreed with PyTorch on MNIST's whole test set.
 """
 
 import argparse
-import base64
 import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ from mnist_lit import javascript, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.bundle import bundle, scripts_of
 from mnist_lit.errors import explain
-from mnist_lit.files import written_whole
+from mnist_lit.files import discard_partial, written_whole
 from mnist_lit.network import Network
 from mnist_lit.onnx_model import OPSETS, example, quiet, run_onnx, write_onnx
 from mnist_lit.weights import load_network
@@ -35,10 +35,14 @@ MAX_DROP = 0.002  # of the accuracy, with int8: twenty of the test digits
 
 @contextmanager
 def ended_cleanly() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first."""
+    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first.
+
+    At once, not by an exception: the libraries called here may swallow one that comes at any place.
+    """
 
     def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
+        discard_partial()
+        os._exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -84,11 +88,11 @@ def write_html(network: Network, path: Path, precision: str, *_: object) -> None
 def run_html(path: Path, images: Tensor) -> Tensor:
     """By the scripts of the page itself, but that which needs a page."""
     _, evaluate = javascript.engine()
-    pixels = base64.b64encode((255 * images).round().byte().numpy().tobytes()).decode()
     *scripts, _ = scripts_of(path.read_text("utf-8"))
+    levels = (255 * images).round().byte().flatten().tolist()
     logits = evaluate(
         "\n".join(scripts)
-        + f"\nconst pixels = Float32Array.from(bytesOf('{pixels}'), level => level / 255)"
+        + f"\nconst pixels = Float32Array.from(JSON.parse('{levels}'), level => level / 255)"
         + f"\nJSON.stringify(Array.from(new DigitReader(MODEL).logits(pixels, {len(images)})))"
     )
     return torch.tensor(json.loads(logits)).view(-1, 10)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_partial: set[Path] = set()  # what is being written in this process
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -23,6 +25,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     partial = target.parent / f".{target.name}.{secrets.token_hex(4)}{target.suffix}"
+    _partial.add(partial)
     try:
         before = _replaceable(target)
         if before:
@@ -36,6 +39,14 @@ def written_whole(path: Path) -> Iterator[Path]:
             raise  # it has a message of its own
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        _partial.discard(partial)
+
+
+def discard_partial() -> None:
+    """Remove what is not finished: for a signal's handler that ends the process."""
+    for partial in _partial:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lit.files import read_regular, written_whole
+from mnist_lit.files import discard_partial, read_regular, written_whole
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -34,6 +34,21 @@ def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
         write_half()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_in_part_can_be_discarded(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("before")
+
+    def write_half() -> None:
+        with written_whole(path) as partial:
+            partial.write_text("half")
+            discard_partial()
+            assert list(tmp_path.iterdir()) == [path]
+
+    with pytest.raises(FileNotFoundError, match=r"x\.txt"):
+        write_half()
+    assert path.read_text() == "before"
 
 
 def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 // desk are cut out but not straightened, and lines are painted over from what is beside them.
 "use strict"
 
+const { prepare, asMnist } = (() => {
 const SMALL = 512, PAGE_AT = 256, SEEN_AT = 128 // pixels of the longer side: to keep, search, look
 const MIN_CONTRAST = 0.06, MAX_NOISE = 0.5, BLANK = 0.1 // as in ink.py
 const USUAL_STROKE = 2.5, THIN_STROKE = 1.7 // pixels of a digit of 20
@@ -15,17 +16,17 @@ const NOTHING = "blank: nothing stands out from the paper"
 
 class UnreadableError extends Error {}
 
-// {width, height, data: RGBA} -> {lines: [[{pixels, box}]]}, each digit with what `reader` says of it.
-function prepare(image, { drawing = false, reader = null } = {}) {
-  try {
-    const view = viewOf(planesOf(image, drawing), drawing)
-    const ways = layouts(view)
-    if (!reader) return { lines: ways[0].lines }
-    return { lines: likeliest(reader, ways) }
-  } catch (error) {
-    if (!(error instanceof UnreadableError)) throw error
-    return { lines: [], message: error.message }
-  }
+// {width, height, data: RGBA} -> {lines: [[{pixels, box}]]}, each digit with what `reader`, a
+// DigitReader, says of it. Without a reader the plainest way is taken.
+function prepare(image, { reader = null } = {}) {
+  const ways = layouts(viewOf(planesOf(image)))
+  return { lines: reader ? likeliest(reader, ways) : ways[0].lines }
+}
+
+// Ink of one digit alone, 0 on paper to 1 in a stroke -> (784), as MNIST shows it; null if there is none.
+function asMnist(levels, width, height) {
+  const ink = planeOf(width, height, levels)
+  return boxOf(ink, 0.1) && digitOf(ink)
 }
 
 // ---- planes of numbers ----
@@ -39,8 +40,8 @@ function mapped({ width, height, data }, value) {
   return result
 }
 
-// RGBA -> three planes in [0, 1], of a drawing one; what is transparent becomes paper.
-function planesOf({ width, height, data }, drawing) {
+// RGBA -> three planes in [0, 1]; what is transparent becomes paper.
+function planesOf({ width, height, data }) {
   let opaque = 0, light = 0
   for (let i = 0; i < data.length; i += 4) {
     if (data[i + 3] > 127) {
@@ -50,13 +51,10 @@ function planesOf({ width, height, data }, drawing) {
   }
   // Mostly opaque: a sheet with holes, filled in its own shade. Else: ink on nothing.
   const white = (light > 381 * opaque && opaque > 0) === (opaque > (width * height) / 2) ? 255 : 0
-  const planes = Array.from({ length: drawing ? 1 : 3 }, () => planeOf(width, height))
-  for (let i = 0, at = 0; i < width * height; i++, at += 4) {
-    const alpha = data[at + 3] / 255, paper = (1 - alpha) * white
-    if (drawing) planes[0].data[i] = ((alpha * (data[at] + data[at + 1] + data[at + 2])) / 3 + paper) / 255
-    else planes.forEach((plane, c) => { plane.data[i] = (alpha * data[at + c] + paper) / 255 })
-  }
-  return planes
+  return [0, 1, 2].map(channel => mapped(planeOf(width, height), (_, i) => {
+    const alpha = data[4 * i + 3] / 255
+    return (alpha * data[4 * i + channel] + (1 - alpha) * white) / 255
+  }))
 }
 
 // For each of `to` pixels, the first of `from` that it takes and their shares: averages of the area
@@ -285,11 +283,11 @@ function borderMedian({ width, height, data }) {
 
 // Three planes -> {levels, both}: 0 on paper to 1 in a stroke, no side over `seenAt`; and whether some
 // of what differs is darker, some lighter than the paper. `shade` -1 looks for darker ink alone, 1
-// for lighter; `even` says that the paper is even, as a drawing's is, and `uneven` takes anything.
-function findInk(colors, seenAt, { shade = 0, even = false, uneven = false } = {}) {
+// for lighter; `uneven` takes what stands on anything, too.
+function findInk(colors, seenAt, { shade = 0, uneven = false } = {}) {
   const seen = shrunk(colors, seenAt), { width, height } = seen[0], number = width * height
-  const paper = even ? null : paperOf(seen)
-  const apart = seen.map((plane, c) => mapped(plane, (value, i) => value - (even ? even[c] : paper[c].data[i])).data)
+  const paper = paperOf(seen)
+  const apart = seen.map((plane, c) => mapped(plane, (value, i) => value - paper[c].data[i]).data)
   const lengths = planeOf(width, height), lighter = new Float32Array(number), ink = new Float32Array(number)
   for (const values of apart) {
     for (let i = 0; i < number; i++) {
@@ -308,10 +306,9 @@ function findInk(colors, seenAt, { shade = 0, even = false, uneven = false } = {
     for (let c = 0; c < color.length; c++) color[c] += apart[c][i]
   }
   color.forEach((sum, c) => { color[c] = sum / strong })
-  const length = Math.hypot(...color), squared = Math.max(length, 1e-6) ** 2
-  const contrast = length * (color.length === 1 ? Math.sqrt(3) : 1) // a grey plane stands for three
+  const contrast = Math.hypot(...color), squared = Math.max(contrast, 1e-6) ** 2
   apart.forEach((values, c) => { for (let i = 0; i < number; i++) ink[i] += (values[i] * color[c]) / squared })
-  const noise = even ? 0 : quantile(ink.map(Math.abs), 0.25) / 0.3186 // as of a normal distribution
+  const noise = quantile(ink.map(Math.abs), 0.25) / 0.3186 // as of a normal distribution
   if (contrast < MIN_CONTRAST || (MAX_NOISE < noise && noise < BLANK / contrast)) throw new UnreadableError(NOTHING)
   if (noise > MAX_NOISE && !uneven) throw new UnreadableError("no digit: nothing like ink on paper")
   const floor = Math.min(Math.max(0.05, 3 * noise), 0.4)
@@ -344,8 +341,7 @@ function largeParts({ width, height, data }) {
 
 const times = (a, b) => mapped(a, (value, i) => value * b.data[i])
 
-// Ink of one digit alone -> (784), as MNIST shows it.
-function asMnist(ink) {
+function digitOf(ink) {
   return centred(scaled(cropped(ink, inkBox(ink, 0.1))))
 }
 
@@ -398,10 +394,9 @@ function centred({ width, height, data }) {
 
 // ---- a page ----
 
-// Colours, the same smaller, and how their pixels lie in the image: zoom, left and top. Of a drawing,
-// the colour of its ground.
-function viewOf(colors, drawing = false, zoom = 1, left = 0, top = 0) {
-  return { colors, small: shrunk(colors, SMALL), even: drawing && colors.map(borderMedian), zoom, left, top }
+// Colours, the same smaller, and how their pixels lie in the image: zoom, left and top.
+function viewOf(colors, zoom = 1, left = 0, top = 0) {
+  return { colors, small: shrunk(colors, SMALL), zoom, left, top }
 }
 
 function around([left, top, right, bottom], { width, height }) {
@@ -413,31 +408,28 @@ const inImage = ({ zoom, left, top }, box) => box.map((edge, i) => Math.round(zo
 
 // All ink of a view as one digit.
 function wholeOf(view, shade, ink) {
-  const { colors, even } = view
+  const { colors } = view
   let zoom = sideOf(colors[0]) / sideOf(ink.levels), left = 0, top = 0
   if (zoom > 1) { // the digit may be small on a large sheet: look again, closer
     const rough = inkBox(times(ink.levels, largeParts(inkMask(ink.levels))), 0.1)
     const box = around(rough.map(edge => Math.round(zoom * edge)), colors[0])
     ;[left, top] = box
     const near = colors.map(plane => cropped(plane, box))
-    ink = findInk(near, SEEN_AT, { shade, even })
+    ink = findInk(near, SEEN_AT, { shade })
     zoom = sideOf(near[0]) / sideOf(ink.levels)
   }
   const levels = times(ink.levels, largeParts(inkMask(ink.levels)))
   const box = inkBox(levels, 0.1).map((edge, i) => zoom * edge + (i % 2 ? top : left))
-  return { pixels: asMnist(levels), box: inImage(view, box) }
+  return { pixels: digitOf(levels), box: inImage(view, box) }
 }
 
 // The ways to take an image, the plainest first: {lines, cost}.
 function layouts(view) {
   const found = ofView(view, 0), tidy = found.length === 1
-  if (!found.length && view.even) throw new UnreadableError(NOTHING)
-  if (!view.even) {
-    panels(view).forEach((panel, i) => found.push(...ofView(panel, i - 0.7)))
-    const unlined = !tidy || isWide(found[0]) ? withoutLines(view) : null
-    if (unlined) found.push(...ofView(unlined.view, unlined.cost))
-    if (!tidy) found.push(...ofView(flattened(view), 0.5))
-  }
+  panels(view).forEach((panel, i) => found.push(...ofView(panel, i - 0.7)))
+  const unlined = !tidy || isWide(found[0]) ? withoutLines(view) : null
+  if (unlined) found.push(...ofView(unlined.view, unlined.cost))
+  if (!tidy) found.push(...ofView(flattened(view), 0.5))
   if (!found.length) throw new UnreadableError(NOTHING)
   return found
 }
@@ -449,19 +441,19 @@ function isWide({ lines }) {
 
 // The layouts of one view: everything as one digit, and what is left after tidying.
 function ofView(view, cost) {
-  const found = [], shades = [0], { even } = view
+  const found = [], shades = [0]
   while (shades.length) {
     const shade = shades.shift()
     let ink, digit
     try {
-      ink = findInk(view.small, SEEN_AT, { shade, even })
+      ink = findInk(view.small, SEEN_AT, { shade })
       digit = wholeOf(view, shade, ink)
     } catch (error) {
       if (!(error instanceof UnreadableError)) throw error
-      if (!shade && !even) shades.push(-1, 1)
+      if (!shade) shades.push(-1, 1)
       continue
     }
-    if (ink.both && !shade && !even) shades.push(-1, 1)
+    if (ink.both && !shade) shades.push(-1, 1)
     const plain = { lines: [[digit]], cost }
     found.push(plain)
     let parted = partsOf(ink.levels), lines = digitsAmong(parted)
@@ -469,7 +461,7 @@ function ofView(view, cost) {
     if (sideOf(view.colors[0]) > SEEN_AT) { // look at it closer
       try {
         const many = lines.flat().length > 3
-        parted = partsOf(findInk(view.small, many ? 2 * PAGE_AT : PAGE_AT, { shade, even }).levels)
+        parted = partsOf(findInk(view.small, many ? 2 * PAGE_AT : PAGE_AT, { shade }).levels)
         lines = digitsAmong(parted)
       } catch (error) {
         if (!(error instanceof UnreadableError)) throw error
@@ -505,7 +497,7 @@ function taken(view, parted, group) {
   if (zoom > 1) {
     const crop = around(box, view.colors[0])
     try {
-      const closer = findInk(view.colors.map(plane => cropped(plane, crop)), SEEN_AT, view).levels
+      const closer = findInk(view.colors.map(plane => cropped(plane, crop)), SEEN_AT).levels
       const step = Math.max(crop[2] - crop[0], crop[3] - crop[1]) / sideOf(closer) / zoom
       const seen = mapped(closer, (value, i) => {
         const x = Math.round(step * (i % closer.width) + crop[0] / zoom)
@@ -517,7 +509,7 @@ function taken(view, parted, group) {
       if (!(error instanceof UnreadableError)) throw error // too little paper around it
     }
   }
-  return { pixels: asMnist(pixels), box: inImage(view, box) }
+  return { pixels: digitOf(pixels), box: inImage(view, box) }
 }
 
 const extentOf = group => [
@@ -700,5 +692,8 @@ function flattened(view) {
     return mapped(plane, (value, i) => Math.min(Math.max(160 / 255 + value - wide.data[i], 0), 1))
   })
   const zoom = sideOf(view.colors[0]) / sideOf(seen[0])
-  return viewOf(colors, false, view.zoom * zoom, view.left, view.top)
+  return viewOf(colors, view.zoom * zoom, view.left, view.top)
 }
+
+return { prepare, asMnist }
+})()

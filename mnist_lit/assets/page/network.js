@@ -8,31 +8,37 @@ const BORDER = 2 // pixels: as far as a 3 x 3 kernel of dilation 2 reaches
 const [MNIST_MEAN, MNIST_STD] = [0.1307, 0.3081]
 const TTA_SHIFTS = [[0, 0], [0, 1], [0, -1], [1, 0], [-1, 0]] // pixels down and to the right
 
-function bytesOf(base64) {
-  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-  const text = base64.replace(/=/g, ""), bytes = new Uint8Array((text.length * 3) >> 2)
-  for (let i = 0, bits = 0, at = 0; i < text.length; i++) {
-    bits = (bits << 6) | digits.indexOf(text[i])
-    if (i % 4) bytes[at++] = bits >> (6 - 2 * (i % 4))
-  }
-  return bytes
-}
-
-// Base64 of little-endian numbers, of half or single precision -> Float32Array.
-function numbersOf(base64, half) {
-  const bytes = bytesOf(base64), view = new DataView(bytes.buffer)
-  if (!half) return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true))
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => {
-    const bits = view.getUint16(2 * i, true), exponent = (bits >> 10) & 31, fraction = bits & 1023
-    const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24
-    return (bits >> 15 ? -1 : 1) * (exponent === 31 ? Infinity : size)
+// Text -> whole numbers about 0, two characters each: all of ASCII but `"`, `\\`, `<` and the blank.
+function integersOf(text) {
+  const order = {}
+  for (let code = 33, i = 0; code < 127; code++) if (![34, 60, 92].includes(code)) order[code] = i++
+  return Float32Array.from({ length: text.length / 2 }, (_, i) => {
+    return 91 * order[text.charCodeAt(2 * i)] + order[text.charCodeAt(2 * i + 1)] - 4140
   })
 }
 
-// A sample digit, in whose text a letter pair holds levels of 4 bits -> 784 bytes, white on black.
+// Base64 of little-endian numbers in single precision.
+function floatsOf(text) {
+  const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+  const bytes = new Uint8Array(text.length)
+  for (let i = 0, at = 0, bits = 0; i < text.length && text[i] !== "="; i++) {
+    bits = (bits << 6) | letters.indexOf(text[i])
+    if (i % 4) bytes[at++] = bits >> (6 - 2 * (i % 4))
+  }
+  const view = new DataView(bytes.buffer)
+  return Float32Array.from({ length: Math.floor((text.length * 3) / 16) }, (_, i) => view.getFloat32(4 * i, true))
+}
+
+// A sample digit, whose text has how many pixels are black and letters for 15 other levels, in turns
+// -> 784 bytes, white on black.
 function samplePixels(sample) {
-  const packed = bytesOf(sample.pixels)
-  return Uint8Array.from({ length: 784 }, (_, i) => 17 * ((packed[i >> 1] >> (i % 2 ? 0 : 4)) & 15))
+  const pixels = new Uint8Array(784)
+  let at = 0
+  for (const [part] of sample.pixels.matchAll(/[0-9]+|[a-o]/g)) {
+    if (part >= "a") pixels[at++] = 17 * (part.charCodeAt(0) - 96)
+    else at += +part
+  }
+  return pixels
 }
 
 // The weights of a convolution, in the order in which `convolve` takes them: four output channels
@@ -77,22 +83,24 @@ function convolve({ weights, offsets, outputs, pitch }, from, into) {
 
 const planes = (channels, pitch) => new Float32Array(4 * Math.ceil(channels / 4) * pitch * pitch)
 
-class DigitReader {
-  // `model` is MODEL of the page; bundle.py says what is in it.
+// A network without its test-time augmentation.
+class Net {
   constructor(model) {
-    this.model = model
-    const numbers = numbersOf(model.weights, model.half)
-    let at = 0, side = 28 - 2 * model.margin
-    const take = length => numbers.subarray(at, (at += length))
+    const weights = model.half ? integersOf(model.weights) : floatsOf(model.weights)
+    const numbers = floatsOf(model.numbers) // of each block, its channels' scales and biases
+    let at = 0, next = 0, side = 28 - 2 * model.margin
+    this.margin = model.margin
     this.input = planes(1, side + 2 * BORDER)
     this.blocks = model.blocks.map(block => {
       const { inputs, outputs, size, dilation, pool } = block
-      const pitch = side + 2 * BORDER, squared = size * size
-      const weights = take(outputs * inputs * squared), bias = take(outputs)
-      const weight = (o, i, t) => weights[(o * inputs + i) * squared + t]
+      const pitch = side + 2 * BORDER, squared = size * size, from = at, scales = next
+      at += outputs * inputs * squared
+      next += 2 * outputs
+      const weight = (o, i, t) => weights[from + (o * inputs + i) * squared + t] * numbers[scales + o]
       const backward = (i, o, t) => weight(o, i, squared - 1 - t)
       const made = {
-        ...block, side, pitch, bias,
+        ...block, side, pitch,
+        bias: numbers.subarray(scales + outputs, next),
         kernel: kernelOf(weight, outputs, inputs, size, dilation, pitch),
         backward: kernelOf(backward, inputs, outputs, size, dilation, pitch),
         sums: planes(outputs, pitch), // before the activation
@@ -105,16 +113,11 @@ class DigitReader {
       }
       return made
     })
-    if (model.sureness) {
-      const { clues, hidden } = model.sureness
-      this.first = take((clues + 11) * hidden)
-      this.last = take(hidden + 1)
-    }
   }
 
   // Puts an image into the input plane, shifted, without the margin and normalised.
   place(pixels, from, down, right) {
-    const { margin } = this.model, { side, pitch } = this.blocks[0]
+    const { margin } = this, { side, pitch } = this.blocks[0]
     for (let y = 0; y < side; y++) {
       for (let x = 0; x < side; x++) {
         const row = y + margin + down, column = x + margin + right
@@ -125,7 +128,7 @@ class DigitReader {
     }
   }
 
-  // The input plane -> 10 logits. The blocks keep their activations.
+  // The input plane -> its logits. The blocks keep their activations.
   forward() {
     let from = this.input
     for (const block of this.blocks) {
@@ -139,82 +142,12 @@ class DigitReader {
         from = block.pooled
       }
     }
-    const { side, pitch, output } = this.blocks[this.blocks.length - 1]
-    return Float32Array.from({ length: 10 }, (_, digit) => {
+    const { side, pitch, output, outputs } = this.blocks[this.blocks.length - 1]
+    return Float32Array.from({ length: outputs }, (_, digit) => {
       let sum = 0
       each(digit, side, pitch, at => { sum += output[at] })
       return sum / (side * side)
     })
-  }
-
-  // One image -> its 10 logits, and of the image as it is what the sureness is judged by.
-  look(pixels, from = 0) {
-    const shifts = this.model.tta ? TTA_SHIFTS : TTA_SHIFTS.slice(0, 1), logits = new Float32Array(10)
-    let features = null
-    for (const [down, right] of shifts) {
-      this.place(pixels, from, down, right)
-      this.forward().forEach((value, digit) => { logits[digit] += value / shifts.length })
-      features = features || (this.first && this.features())
-    }
-    return { logits, features }
-  }
-
-  // (n, 784) in [0, 1], white on black -> (n, 10).
-  logits(pixels, n) {
-    const all = new Float32Array(10 * n)
-    for (let i = 0; i < n; i++) all.set(this.look(pixels, 784 * i).logits, 10 * i)
-    return all
-  }
-
-  // (n, 784) in [0, 1] -> for each, what sureness.py says of it.
-  read(pixels, n) {
-    return Array.from({ length: n }, (_, i) => {
-      const { logits, features } = this.look(pixels, 784 * i)
-      const { temperature, least } = this.model.sureness || { temperature: 1, least: 0.5 }
-      const probabilities = softmax(logits, temperature)
-      const digit = logits.indexOf(Math.max(...logits))
-      const sureness = features ? this.judge(logits, features, digit) : Math.max(...probabilities)
-      return { digit, probabilities, sureness, uncertain: sureness < least }
-    })
-  }
-
-  // The last block's input: means over its four quarters, channel by channel, then its maxima.
-  features() {
-    const { inputs, side, pitch } = this.blocks[this.blocks.length - 1]
-    const { output } = this.blocks[this.blocks.length - 2]
-    const means = [], maxima = []
-    for (let channel = 0; channel < inputs; channel++) {
-      let most = -Infinity
-      for (let quarter = 0; quarter < 4; quarter++) {
-        const part = half => [Math.floor((half * side) / 2), Math.ceil(((half + 1) * side) / 2)]
-        const [top, bottom] = part(quarter >> 1), [left, right] = part(quarter & 1)
-        let sum = 0
-        for (let y = top; y < bottom; y++) {
-          for (let x = left; x < right; x++) {
-            const value = output[(channel * pitch + y + BORDER) * pitch + x + BORDER]
-            sum += value
-            most = Math.max(most, value)
-          }
-        }
-        means.push(sum / ((bottom - top) * (right - left)))
-      }
-      maxima.push(most)
-    }
-    return [...means, ...maxima]
-  }
-
-  judge(logits, features, digit) {
-    const most = logits[digit], second = Math.max(...logits.filter((_, i) => i !== digit))
-    const sum = most + Math.log(logits.reduce((total, value) => total + Math.exp(value - most), 0))
-    const shown = Array.from({ length: 10 }, (_, i) => +(i === digit))
-    const clues = [...logits, sum, Math.max(most - sum, -8), Math.min(most - second, 12), ...features, ...shown, 1]
-    const { hidden } = this.model.sureness
-    let total = this.last[hidden]
-    for (let unit = 0; unit < hidden; unit++) {
-      const value = clues.reduce((sum, clue, i) => sum + clue * this.first[i * hidden + unit], 0)
-      total += Math.max(value, 0) * this.last[unit]
-    }
-    return 1 / (1 + Math.exp(-total))
   }
 
   // What each block makes of one image: [{name, channels, height, width, data}].
@@ -255,7 +188,7 @@ class DigitReader {
       convolve(block.backward, block.gradient, pooled)
       unpool(below, pooled, below.add === undefined ? null : blocks[below.add])
     }
-    const { margin } = this.model, { side, pitch } = blocks[0], saliency = new Float32Array(784)
+    const { margin } = this, { side, pitch } = blocks[0], saliency = new Float32Array(784)
     for (let y = 0; y < side; y++) {
       for (let x = 0; x < side; x++) {
         const at = (y + margin) * 28 + x + margin
@@ -263,6 +196,50 @@ class DigitReader {
       }
     }
     return saliency
+  }
+}
+
+// What the page asks. `model` is MODEL of the page; bundle.py says what is in it.
+class DigitReader {
+  constructor(model) {
+    this.model = model
+    this.net = new Net(model)
+    this.detector = model.detector && new Net(model.detector)
+  }
+
+  // (n, 784) in [0, 1], white on black -> (n, 10).
+  logits(pixels, n) {
+    const shifts = this.model.tta ? TTA_SHIFTS : TTA_SHIFTS.slice(0, 1), all = new Float32Array(10 * n)
+    for (let i = 0; i < n; i++) {
+      for (const [down, right] of shifts) {
+        this.net.place(pixels, 784 * i, down, right)
+        this.net.forward().forEach((value, digit) => { all[10 * i + digit] += value / shifts.length })
+      }
+    }
+    return all
+  }
+
+  // (n, 784) in [0, 1] -> of each, what sureness.py says of it.
+  read(pixels, n) {
+    const { temperature, least } = this.model, logits = this.logits(pixels, n)
+    return Array.from({ length: n }, (_, i) => {
+      const probabilities = softmax(logits.subarray(10 * i, 10 * i + 10), temperature)
+      let sureness = Math.max(...probabilities)
+      const digit = probabilities.indexOf(sureness)
+      if (this.detector) {
+        this.detector.place(pixels, 784 * i, 0, 0)
+        sureness *= 1 - softmax(this.detector.forward(), 1)[10]
+      }
+      return { digit, probabilities, sureness, uncertain: sureness < least }
+    })
+  }
+
+  maps(pixels) {
+    return this.net.maps(pixels)
+  }
+
+  saliency(pixels, digit) {
+    return this.net.saliency(pixels, digit)
   }
 }
 
