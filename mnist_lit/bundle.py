@@ -27,7 +27,10 @@ from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
 from mnist_lit.sureness import LEAST, NONE, TEMPERATURE
 from mnist_lit.weights import load_network
 
-SCRIPTS = ("network.js", "ink.js", "page.js")
+SCRIPTS = (  # in the order of their use
+    *("network.js", "ink.js", "strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
+    "page.js",
+)
 SAMPLES = 2  # of each digit
 # What a text in a script may have as it is: 91 characters, two for a number of 91 x 91.
 CHARACTERS = [chr(code) for code in range(33, 127) if chr(code) not in '"<\\']
