@@ -30,7 +30,8 @@ from mnist_lit.sureness import LEAST, NONE, TEMPERATURE
 from mnist_lit.weights import load_network
 
 SCRIPTS = (  # in the order of their use
-    *("network.js", "ink.js", "strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
+    *("network.js", "planes.js", "ink.js", "parts.js", "views.js", "reading.js"),
+    *("strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
     "page.js",
 )
 FILE = "//# file"  # a line before each of them

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ def opened(network: Network, half: bool = True) -> Page:
     """The scripts of a page, without what needs a document."""
     racer = py_mini_racer.MiniRacer()
     scripts = scripts_of(bundle(network, half))
-    for name in ("data", "network.js", "ink.js"):
+    for name in ("data", *SCRIPTS[: SCRIPTS.index("reading.js") + 1]):
         racer.eval(scripts[name])
     racer.eval("const reader = new DigitReader(MODEL)")
 
@@ -276,6 +277,15 @@ def test_samples_are_training_digits(page: Page) -> None:
     with torch.inference_mode():
         logits = load_pretrained()(unpacked.view(-1, 1, 28, 28) / 255)
     assert logits.argmax(dim=1).tolist() == [sample["digit"] for sample in found]
+
+
+def test_the_scripts_have_no_name_in_common() -> None:
+    texts = [text for name, text in scripts_of(bundle(load_pretrained())).items() if name != "data"]
+    names = re.findall(
+        r"^(?:async )?(?:function|class|const|let) (\w+)", "\n".join(texts), re.MULTILINE
+    )
+    assert len(names) > 100
+    assert not [name for name, times in Counter(names).items() if times > 1]
 
 
 def test_the_scripts_are_in_it_as_they_are() -> None:
