@@ -2,7 +2,8 @@
 
 Nothing in the file asks the network for anything, and its content security policy lets nothing do
 so: it has no address but, with a server, its own, and only the scripts and styles whose hashes it
-names. The forward pass is assets/page/network.js, tested against PyTorch by export.py.
+names. The forward pass is assets/page/network.js, tested against PyTorch by export.py. The scripts
+are deflated, with their comments; a browser's developer tools show them as they are.
 
 `MODEL` in the page: `blocks`, the convolutions in their order, each with `inputs`, `outputs`,
 kernel `size`, `dilation` and `activation`, whether it is pooled and which block's output is added
@@ -16,6 +17,7 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from importlib import resources
 from typing import Any
 
@@ -31,6 +33,15 @@ SCRIPTS = (  # in the order of their use
     *("network.js", "ink.js", "strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
     "page.js",
 )
+FILE = "//# file"  # a line before each of them
+UNPACK = """
+new Response(new Blob([Uint8Array.from(atob(PACKED), letter => letter.charCodeAt(0))]).stream()
+  .pipeThrough(new DecompressionStream("deflate"))).text().then(text => {
+    const script = document.createElement("script")
+    script.textContent = text
+    document.body.append(script)
+  })
+"""
 SAMPLES = 2  # of each digit
 # What a text in a script may have as it is: 91 characters, two for a number of 91 x 91.
 CHARACTERS = [chr(code) for code in range(33, 127) if chr(code) not in '"<\\']
@@ -47,39 +58,43 @@ def bundle(network: Network, half: bool = True, server: bool = False) -> str:
     files = FILES / "page"
     model = json.dumps(model_of(network, half), separators=(",", ":"))
     digits = json.dumps(samples(), separators=(",", ":"))
+    scripts = "".join(f"{FILE} {name}\n{(files / name).read_text('utf-8')}" for name in SCRIPTS)
+    packed = base64.b64encode(zlib.compress(scripts.encode(), 9)).decode()
     parts = {
         "PARAMETERS": f"{network.parameter_count:,}",
-        "/*STYLE*/": compact((files / "page.css").read_text("utf-8"), style=True),
+        "/*STYLE*/": re.sub(r"\n\s*", "\n", (files / "page.css").read_text("utf-8")),
         "/*WEIGHTS*/": f"const MODEL = {model}",
         "/*SAMPLES*/": f"const SAMPLES = {digits}, SERVER = {json.dumps(server)}",
-        "/*SCRIPTS*/": "</script>\n<script>".join(
-            compact((files / name).read_text("utf-8")) for name in SCRIPTS
-        ),
+        "/*SCRIPTS*/": f'const PACKED = "{packed}"\n{UNPACK}',
     }
-    template = re.sub(r"\n\s+", "\n", (files / "page.html").read_text("utf-8"))
+    template = re.sub(r"\n\s*", "\n", (files / "page.html").read_text("utf-8"))
     places = "|".join(map(re.escape, parts))
     page = re.sub(places, lambda place: parts[place.group()], template)
     charset = '<meta charset="utf-8">'
     return page.replace(charset, f"{charset}\n{policy(page, server)}", 1)
 
 
-def scripts_of(page: str) -> list[str]:
-    """HTML -> its scripts, in their order."""
-    return re.findall("<script>(.*?)</script>", page, re.DOTALL)
+def scripts_of(page: str) -> dict[str, str]:
+    """HTML -> its scripts: `data`, with MODEL and SAMPLES, then those of SCRIPTS."""
+    *data, loader = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    texts = re.split(f"^{FILE} (.*)\n", _unpacked(loader), flags=re.MULTILINE)
+    return {"data": "\n".join(data), **dict(zip(texts[1::2], texts[2::2], strict=True))}
+
+
+def _unpacked(loader: str) -> str:
+    [packed] = re.findall('PACKED = "(.*?)"', loader)
+    return zlib.decompress(base64.b64decode(packed)).decode()
 
 
 def policy(page: str, server: bool = False) -> str:
     """HTML -> the <meta> with which it may run its own scripts and styles, and nothing else."""
-
-    def hashes(tag: str) -> str:
-        texts = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in texts]
-        return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
-
+    scripts, styles = (
+        re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style")
+    )
     rules = {
         "default-src": "'none'",
-        "script-src": hashes("script"),
-        "style-src": hashes("style"),
+        "script-src": _hashes([*scripts, _unpacked(scripts[-1])]),
+        "style-src": _hashes(styles),
         "img-src": "blob: data:",
         "connect-src": "'self'" if server else "'none'",
         "base-uri": "'none'",
@@ -89,25 +104,9 @@ def policy(page: str, server: bool = False) -> str:
     return f'<meta http-equiv="Content-Security-Policy" content="{content}">'
 
 
-def compact(text: str, style: bool = False) -> str:
-    """A script or style without comments, indentation and the blanks around most operators.
-
-    What stands in quotes stays as it is. A regular expression must have no quote, blank or `//`.
-    """
-    quoted = r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
-    comment = r"/\*.*?\*/" if style else r"/\*.*?\*/|(?:(?<=\s)|^)//[^\n]*"
-    flags = re.DOTALL | re.MULTILINE
-    bare = re.sub(f"{quoted}|{comment}", lambda found: found[1] or "", text, flags=flags)
-    parts = re.split(quoted, bare, flags=flags)
-    for i in range(0, len(parts), 2):  # between what is quoted
-        part = re.sub(r"\s*\n\s*", "\n", parts[i])
-        if style:
-            part = re.sub(r" ?([{};,]) ?|(:) ", r"\1\2", re.sub(r"\s+", " ", part))
-        else:
-            part = re.sub(r" ?([!=<>&|?:,;{}()*]+) ?", r"\1", part)
-            part = re.sub(r"(?<=[{(\[,;:?])\n|\n(?=[})\].:?])", "", part)
-        parts[i] = part
-    return "".join(parts).strip()
+def _hashes(texts: list[str]) -> str:
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in texts]
+    return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
 
 
 def model_of(network: Network, half: bool) -> dict[str, Any]:

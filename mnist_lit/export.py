@@ -86,12 +86,13 @@ def write_html(network: Network, path: Path, precision: str, *_: object) -> None
 
 
 def run_html(path: Path, images: Tensor) -> Tensor:
-    """By the scripts of the page itself, but that which needs a page."""
+    """By the scripts of the page itself, without those that need a page."""
     _, evaluate = javascript.engine()
-    *scripts, _ = scripts_of(path.read_text("utf-8"))
+    scripts = scripts_of(path.read_text("utf-8"))
     levels = (255 * images).round().byte().flatten().tolist()
     logits = evaluate(
-        "\n".join(scripts)
+        scripts["data"]
+        + f"\n{scripts['network.js']}"
         + f"\nconst pixels = Float32Array.from(JSON.parse('{levels}'), level => level / 255)"
         + f"\nJSON.stringify(Array.from(new DigitReader(MODEL).logits(pixels, {len(images)})))"
     )

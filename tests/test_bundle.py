@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from mnist_lit import load_pretrained
+from mnist_lit.assets import FILES
 from mnist_lit.assets import test_digits as embedded_test_digits
-from mnist_lit.bundle import bundle, compact, samples, scripts_of
+from mnist_lit.bundle import SCRIPTS, bundle, samples, scripts_of
 from mnist_lit.images import open_image
 from mnist_lit.network import DigitNet, Network, TinyNet
 from mnist_lit.reading import look, read
@@ -31,8 +32,9 @@ Page = Callable[[str, Any], Any]  # an expression of `given`, and that -> its va
 def opened(network: Network, half: bool = True) -> Page:
     """The scripts of a page, without what needs a document."""
     racer = py_mini_racer.MiniRacer()
-    for script in scripts_of(bundle(network, half))[:4]:
-        racer.eval(script)
+    scripts = scripts_of(bundle(network, half))
+    for name in ("data", "network.js", "ink.js"):
+        racer.eval(scripts[name])
     racer.eval("const reader = new DigitReader(MODEL)")
 
     def ask(expression: str, given: Any) -> Any:
@@ -107,7 +109,7 @@ def test_an_answer_is_as_sure_as_in_python(kind: str, page: Page) -> None:
     another = trained_looking(DigitNet(narrow=3, wide=4))
     ask = page if kind == "shipped" else opened(another)
     random = np.random.default_rng(0)
-    images = embedded_test_digits()[0][:40, 0].numpy() / np.float32(255)
+    images = (embedded_test_digits()[0][:40, 0] / 255).numpy()
     images[20:] = [np.rot90(image) for image in images[20:]]
     images[30:] = random.uniform(0, 0.5, (10, 28, 28)).astype(np.float32)
     expected = (load_judge() if kind == "shipped" else judge(another))(images)
@@ -250,9 +252,14 @@ def test_the_page_is_one_small_file_that_allows_nothing_else() -> None:
     assert rules["default-src"] == "'none'"
     assert rules["connect-src"] == "'none'"
     assert "unsafe" not in policy[1]
-    for tag, rule in (("script", "script-src"), ("style", "style-src")):
-        texts = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-        assert len(texts) == html.count(f"<{tag}")
+    scripts, styles = (
+        re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL) for tag in ("script", "style")
+    )
+    assert (len(scripts), len(styles)) == (html.count("<script"), html.count("<style"))
+    unpacked = "".join(
+        f"//# file {name}\n{text}" for name, text in scripts_of(html).items() if name != "data"
+    )
+    for rule, texts in (("script-src", [*scripts, unpacked]), ("style-src", styles)):
         digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in texts]
         assert rules[rule] == " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
     assert "style=" not in html
@@ -271,18 +278,8 @@ def test_samples_are_training_digits(page: Page) -> None:
     assert logits.argmax(dim=1).tolist() == [sample["digit"] for sample in found]
 
 
-def test_compact_keeps_what_is_quoted() -> None:
-    script = """
-// A comment.
-const a = "// no comment", b = 'x  =  y' // a comment
-function f ( x ) {
-  /* more
-     of it */
-  return x - -1 + `  ${ x }  `
-}
-"""
-    assert compact(script) == (
-        "const a=\"// no comment\",b='x  =  y'\nfunction f(x){return x - -1 + `  ${ x }  `}"
-    )
-    style = "a > b  { color: red;\n  width: calc(1px + 2px) }\n/* c */ p :hover, i { top: 0 }"
-    assert compact(style, style=True) == ("a > b{color:red;width:calc(1px + 2px)}p :hover,i{top:0}")
+def test_the_scripts_are_in_it_as_they_are() -> None:
+    found = scripts_of(bundle(load_pretrained()))
+    assert list(found) == ["data", *SCRIPTS]
+    for name in SCRIPTS:
+        assert found[name] == (FILES / "page" / name).read_text("utf-8")

@@ -110,10 +110,10 @@ def test_a_page_that_disagrees_is_not_kept(
     assert "all 200 test digits classified as by PyTorch, run in V8, logits within 0.0" in said
     whole = exporting.bundle
 
-    def with_another_mean(network: Network, half: bool) -> str:
-        return whole(network, half).replace("MNIST_STD]=[0.1307", "MNIST_STD]=[0.2307")
+    def with_another_margin(network: Network, half: bool) -> str:
+        return whole(network, half).replace('"margin":2', '"margin":1')
 
-    monkeypatch.setattr(exporting, "bundle", with_another_mean)
+    monkeypatch.setattr(exporting, "bundle", with_another_margin)
     with pytest.raises(ValueError, match="--format html disagrees with PyTorch"):
         export(load_pretrained(), "html", tmp_path / "another.html")
     assert [path.name for path in tmp_path.iterdir()] == ["digits.html"]
