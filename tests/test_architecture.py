@@ -56,8 +56,8 @@ ALLOWED = {
     },
     "decoder": {"images", "reading"},
     "demo": {
-        *("assets", "decoder", "errors", "images", "load_pretrained", "network", "reading"),
-        "sureness",
+        *("bundle", "decoder", "errors", "files", "images", "load_pretrained", "network"),
+        *("reading", "sureness"),
     },
 }
 
