@@ -75,7 +75,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     network = load_pretrained()
     images = test_digits()[0] / 255
-    rows, programs = [], []
+    rows: list[dict[str, Any]] = []
+    programs: list[Program] = []
     with tempfile.TemporaryDirectory() as folder:
         for kind, precision, runtime in FILES:
             path = Path(folder) / f"{precision}.{kind}"
