@@ -84,6 +84,7 @@ def page(server: Server) -> Iterator[Page]:
 
 def test_the_page_draws_alone_and_asks_the_server_of_photos(page: Page, seven: bytes) -> None:
     asked: list[str] = []
+    page.wait_for_load_state("networkidle")
     page.on("request", lambda request: asked.append(f"{request.method} {request.url[-4:]}"))
     number, verdict = page.locator("#number"), page.locator("#verdict")
     draw(page, (-0.1, -0.3), (0.25, -0.3), (0.05, 0.3))

@@ -241,7 +241,7 @@ def test_corrections_are_kept_and_predict_reads_them_as_they_were_seen(page: Pag
         assert reading.number == digit
         same += difference(reading.least.pixels, pixels) < 0.002
     assert same >= 8  # a side of 11.5 pixels may become 11 or 12
-    assert difference(readings[-1].least.pixels, sample) < 0.03  # scaled up and down again
+    assert difference(readings[-1].least.pixels, sample) < 0.08  # scaled up and down again
     page.on("dialog", lambda dialog: dialog.accept())
     page.click("#forget")
     expect(page.locator("#kept")).to_be_hidden()
