@@ -30,7 +30,7 @@ from mnist_lit.sureness import LEAST, NONE, TEMPERATURE
 from mnist_lit.weights import load_network
 
 SCRIPTS = (  # in the order of their use
-    *("network.js", "planes.js", "ink.js", "parts.js", "views.js", "reading.js"),
+    *("network.js", "planes.js", "ink.js", "parts.js", "seams.js", "views.js", "reading.js"),
     *("strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
     "page.js",
 )

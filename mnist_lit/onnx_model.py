@@ -19,7 +19,7 @@ from mnist_lit import __version__
 from mnist_lit.assets import training_digits
 from mnist_lit.network import Network
 
-OPSETS = range(18, 24)  # that torch.onnx writes and every ONNX Runtime since 1.22 reads
+OPSETS = range(18, 22)  # from what torch.onnx writes to what every supported ONNX Runtime reads
 CALIBRATED_ON = 500  # training digits
 DESCRIPTION = (
     "classifies one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black, as"

@@ -163,7 +163,7 @@ def call(*arguments: str) -> object:
         (("--output", "x", "--format", "tflite"), "--format"),
         (("--output", "x", "--format", "pt", "--half"), "--half: --format pt has --single"),
         (("--output", "x", "--half", "--int8"), "--int8: not allowed with argument --half"),
-        (("--output", "x", "--opset", "3"), "--opset 3: it is 18 to 23"),
+        (("--output", "x", "--opset", "3"), "--opset 3: it is 18 to 21"),
         (("--output", "x", "--format", "html", "--opset", "20"), "--opset: of --format onnx"),
         (("--output", "x", "--ckpt", "missing.ckpt"), "--ckpt missing.ckpt: No such file"),
         (("--output", "x", "--ckpt", __file__), "not a file of weights that can be read safely"),

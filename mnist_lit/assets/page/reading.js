@@ -1,10 +1,10 @@
 // A photo -> what stands on it: of several ways to take it, that whose digits are likeliest.
 //
-// The way of page.py and reading.py; digits that touch are not cut.
+// The way of page.py and reading.py.
 "use strict"
 
 const MAX_DIGITS = 60 // on a page; with more it is text or a picture
-const DOUBTFUL = 0.05, SURE = 0.5, UPRIGHT = 0.5, TURNED = 0.95 // as in reading.py
+const DOUBTFUL = 0.05, SURE = 0.5, UPRIGHT = 0.5, TURNED = 0.95, WHOLE = 0.1, PARTS = 0.9 // as in reading.py
 
 // {width, height, data: RGBA} -> {lines: [[{pixels, box}]]}, each digit with what `reader`, a
 // DigitReader, says of it. Without a reader the plainest way is taken.
@@ -70,37 +70,38 @@ function ofView(view, cost) {
     if (ink.both && !shade) shades.push(-1, 1)
     const plain = { lines: [[digit]], cost }
     found.push(plain)
-    let parted = partsOf(ink.levels), lines = digitsAmong(parted)
-    if (isTidy(lines, parted) && !isWide(plain)) continue
+    let parts = partsOf(ink.levels), lines = digitsAmong(parts)
+    if (lines.flat().length === 1) digit.ways = waysOf(view, parts, lines[0][0])
+    if (isTidy(lines, parts) && !isWide(plain)) continue
     if (sideOf(view.colors[0]) > SEEN_AT) { // look at it closer
       try {
         const many = lines.flat().length > 3
-        parted = partsOf(findInk(view.small, many ? 2 * PAGE_AT : PAGE_AT, { shade }).levels)
-        lines = digitsAmong(parted)
+        parts = partsOf(findInk(view.small, many ? 2 * PAGE_AT : PAGE_AT, { shade }).levels)
+        lines = digitsAmong(parts)
       } catch (error) {
         if (!(error instanceof UnreadableError)) throw error
       }
     }
-    if (!isTidy(lines, parted) && lines.flat().length <= MAX_DIGITS) {
-      found.push({ lines: lines.map(line => line.map(group => taken(view, parted, group))), cost })
-    }
+    if (isTidy(lines, parts) || lines.flat().length > MAX_DIGITS) continue
+    const digitOfGroup = group => ({ ...taken(view, parts.levels, maskOf(parts, group)), ways: waysOf(view, parts, group) })
+    found.push({ lines: lines.map(line => line.map(digitOfGroup)), cost })
   }
   return found
 }
 
 // Whether there is at most one digit, and it is all that the plain reading takes.
-function isTidy(lines, parted) {
+function isTidy(lines, parts) {
   if (!lines.length) return true
   if (lines.flat().length > 1) return false
-  const ink = mapped(parted.levels, value => +(value > 0.3)), large = largeParts(ink)
-  const near = dilated(maskOf(parted, lines[0][0]))
+  const ink = mapped(parts.levels, value => +(value > 0.3)), large = largeParts(ink)
+  const near = dilated(maskOf(parts, lines[0][0]))
   return !ink.data.some((value, i) => value && large.data[i] && !near.data[i])
 }
 
-// The digit of a group of parts, seen closer if the page was reduced.
-function taken(view, parted, group) {
-  const { levels } = parted, zoom = sideOf(view.colors[0]) / sideOf(levels), near = dilated(maskOf(parted, group))
-  const box = extentOf(group).map(edge => Math.round(zoom * edge))
+// The digit whose ink is `mask`, seen closer if the page was reduced.
+function taken(view, levels, mask) {
+  const zoom = sideOf(view.colors[0]) / sideOf(levels), near = dilated(mask)
+  const box = maskBox(mask).map(edge => Math.round(zoom * edge))
   let pixels = times(levels, near)
   if (zoom > 1) {
     const crop = around(box, view.colors[0])
@@ -120,21 +121,42 @@ function taken(view, parted, group) {
   return { pixels: digitOf(pixels), box: inImage(view, box) }
 }
 
+// How to find the ways to cut what may be digits that touch: lazily, because few are cut.
+function waysOf(view, parts, group) {
+  return () => {
+    const mask = maskOf(parts, group)
+    const masks = mayBeTwo(mask) ? cuts(mask, parts.levels) : []
+    return masks.map(way => way.map(part => taken(view, parts.levels, part)))
+  }
+}
+
+const surenessOf = digits => Math.min(...digits.map(digit => digit.sureness))
+
 function readAll(reader, digits) {
-  return digits.map(digit => ({ ...digit, ...reader.read(digit.pixels, 1)[0] }))
+  return digits.map(({ pixels, box }) => ({ pixels, box, ...reader.read(pixels, 1)[0] }))
+}
+
+// A line read, each digit as it is, or cut, if it is hardly a digit and its parts surely are.
+function readLine(reader, line) {
+  return readAll(reader, line).flatMap((digit, i) => {
+    if (digit.sureness >= WHOLE || !line[i].ways) return [digit]
+    const ways = line[i].ways().map(way => readAll(reader, way))
+    const best = ways.reduce((a, b) => (surenessOf(b) > surenessOf(a) ? b : a), [digit])
+    return surenessOf(best) > PARTS ? best : [digit]
+  })
 }
 
 // The lines of the layout whose least sure digit is the surest, as in reading.py.
 function likeliest(reader, found) {
   const ways = []
   for (const { lines, cost } of found) {
-    const rows = lines.map(line => readAll(reader, line)), fewer = withoutDoubtful(rows)
+    const rows = lines.map(line => readLine(reader, line)), fewer = withoutDoubtful(rows)
     ways.push({ rows, cost })
     if (fewer.length) ways.push({ rows: fewer, cost: cost + 0.5 })
   }
   const worth = ({ rows, cost }) => {
-    const digits = rows.flat(), least = Math.min(...digits.map(digit => digit.sureness))
-    return Math.log(least + DOUBTFUL) + (least > SURE ? Math.log(digits.length) : 0) - cost
+    const least = surenessOf(rows.flat())
+    return Math.log(least + DOUBTFUL) + (least > SURE ? Math.log(rows.flat().length) : 0) - cost
   }
   const { rows } = ways.reduce((best, way) => (worth(way) > worth(best) ? way : best))
   const [first] = rows[0]
@@ -146,7 +168,7 @@ function withoutDoubtful(rows) {
   const rest = rows.map(row => row.filter(digit => digit.sureness > DOUBTFUL)).filter(row => row.length)
   const some = rest.flat()
   if (!some.length || some.length === rows.flat().length) return []
-  return Math.min(...some.map(digit => digit.sureness)) < SURE ? [] : rest
+  return surenessOf(some) < SURE ? [] : rest
 }
 
 // A digit turned by a quarter, if it is clearly one then, else as it was.
