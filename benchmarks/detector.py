@@ -54,7 +54,8 @@ from mnist_lit.sureness import NONE, judge  # noqa: E402
 from mnist_lit.weights import load_network  # noqa: E402
 
 ASSETS = ROOT / "mnist_lit" / "assets"
-NARROW, WIDE = 12, 20
+NARROW, WIDE = 14, 24
+STICK = 0.2  # width by length, of what nobody tells from a 1
 MARKED = 0.018  # of the digits that are read right, on what is kept back
 IMAGES, SEEDS, KEPT_BACK = 7000, (31, 32), (3000, 34)  # what is drawn: images, seeds
 OTHERS = 20_000  # digits by mnist_lit/hands.py, and as many characters
@@ -81,12 +82,12 @@ def kept(folder: Path | None, number: int, seed: int, mnist: Digits) -> Drawn:
     file = folder / f"{number}-{seed}.npz" if folder else None
     if file and file.exists():
         with np.load(file) as arrays:
-            return Drawn(*(arrays[name] for name in Drawn._fields))
+            return clear(Drawn(*(arrays[name] for name in Drawn._fields)))
     drawn = draw(number, seed, mnist)
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(file, **drawn._asdict())
-    return drawn
+    return clear(drawn)
 
 
 def mnist_digits() -> tuple[Digits, Digits]:
@@ -206,10 +207,30 @@ def _overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     return width * height / (sum(areas) - width * height)
 
 
+def sticks(images: Tensor) -> Tensor:
+    """(N, 1, 28, 28) -> (N,): whether the ink is a bare stroke, by its second moments."""
+    ink = images[:, 0].float()
+    ink = ink / ink.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    place = torch.arange(28.0) - 13.5
+    rows, columns = ink.sum(dim=2), ink.sum(dim=1)
+    y, x = rows @ place, columns @ place
+    yy, xx = rows @ place.square() - y.square(), columns @ place.square() - x.square()
+    yx = torch.einsum("nij,i,j->n", ink, place, place) - y * x
+    half, root = (yy + xx) / 2, (((yy - xx) / 2).square() + yx.square()).sqrt()
+    return (half - root).clamp(min=0).sqrt() < STICK * (half + root).sqrt()
+
+
+def clear(drawn: Drawn) -> Drawn:
+    """Without what is labelled as no digit and may as well be a 1."""
+    unclear = (drawn.labels == NONE) & sticks(torch.from_numpy(drawn.images)).numpy()
+    return Drawn(*(array[~unclear] for array in drawn))
+
+
 def train(mnist: Digits, drawn: list[Drawn], seed: int) -> DigitNet:
     """The detector, in evaluation mode: an EMA of the weights that were trained."""
     hands, of_hands = drawn_digits(OTHERS, seed=SEEDS[0])
     others = torch.cat([characters(OTHERS, seed), pairs(PAIRS, seed, mnist)])
+    others = others[~sticks(others)]
     plain = torch.cat([mnist[0], hands, others])
     labels = torch.cat([mnist[1], of_hands, torch.full((len(others),), NONE)])
     found = torch.from_numpy(np.concatenate([some.images for some in drawn]))

@@ -1,4 +1,4 @@
-"""`mnist-lit train|predict|export|demo ...`: what `python -m mnist_lit.train ...` and so on do."""
+"""`mnist-lit train ...` and so on: what `python -m mnist_lit.train ...` and so on do."""
 
 import importlib
 import sys
@@ -10,6 +10,7 @@ VERBS = {
     "predict": "classify the digits in image files",
     "export": "write the weights as ONNX, torch.export or a file of weights",
     "demo": "draw digits in the browser",
+    "sheet": "print a form to write digits in, and cut up a photo of it",
 }
 
 

@@ -37,12 +37,12 @@ class OwnCheckpoints(ModelCheckpoint):
         return path.parent == folder and path.suffix == ".ckpt" and path.is_file()
 
 
-def best_and_last() -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """Keep the checkpoint of the highest `val/acc`, and that of the last epoch to resume from."""
+def best_and_last(monitor: str = "val/acc") -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """Keep the checkpoint of the highest `monitor`, and that of the last epoch to resume from."""
     best = OwnCheckpoints(
-        monitor="val/acc",
+        monitor=monitor,
         mode="max",
-        filename="best-{val/acc:.4f}",
+        filename=f"best-{{{monitor}:.4f}}",
         auto_insert_metric_name=False,
         # A fit killed between the writing of the two files writes this one again when resumed.
         enable_version_counter=False,

@@ -2,14 +2,12 @@
 
 import logging
 import math
-import sys
-import textwrap
 import threading
 import time
 import warnings
 from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -29,7 +27,10 @@ FIRST_COLUMNS = (
 
 
 class Header(Callback):
-    """Says what is trained and on what, once the processes have shared out the threads."""
+    """Says what is trained and on what, once the processes have shared out the threads.
+
+    And of one's own digits how many there are, and how many the first weights get right.
+    """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network: Any = pl_module.network
@@ -37,6 +38,12 @@ class Header(Callback):
             f"{type(network).__name__}, {parameters(network):,} parameters,"
             f" on {describe_device(trainer)}",
         )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if getattr(data, "own_dir", None) is not None:
+            line = f"own digits: {data.own_train} to train with, {len(data.own_val_set)} held out"
+            if trainer.ckpt_path is None and getattr(pl_module, "init_from", None):
+                line += f" ({percent(pl_module.accuracy(data.own_val_set))} as it starts)"  # type: ignore[operator]
+            pl_module.print(line)
 
 
 class Progress(TQDMProgressBar):
@@ -108,10 +115,14 @@ class Progress(TQDMProgressBar):
 
 
 class EpochLines(Callback):
-    """Prints a line for every epoch, with a star where `val/acc` is the best so far."""
+    """Prints a line for every epoch, with a star where `val/acc` is the best so far.
+
+    With one's own digits, where the mean of `own/acc` and `val/acc` is.
+    """
 
     def __init__(self) -> None:
         self.best = -1.0
+        self.best_val_acc: float | None = None  # in that epoch
         self.validated: dict[str, Tensor] = {}  # since the last line
         self.started = 0.0
 
@@ -125,8 +136,10 @@ class EpochLines(Callback):
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self.validated = dict(trainer.callback_metrics)
             val_acc = float(self.validated["val/acc"])
-            self.star = "*" if val_acc > self.best else " "
-            self.best = max(self.best, val_acc)
+            judged = float(self.validated.get("both/acc", val_acc))
+            self.star = "*" if judged > self.best else " "
+            if judged > self.best:
+                self.best, self.best_val_acc = judged, val_acc
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -136,7 +149,10 @@ class EpochLines(Callback):
         )
         if self.validated:  # not the figures of an earlier epoch, which the trainer keeps
             val_loss, val_acc = self.validated["val/loss"], self.validated["val/acc"]
-            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)} {self.star}"
+            own = ""
+            if "own/acc" in self.validated:
+                own = f"  own {percent(self.validated['own/acc'])}"
+            line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)}{own} {self.star}"
             self.validated = {}
         pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
 
@@ -154,10 +170,11 @@ class EpochLines(Callback):
             pl_module.print("interrupted in the first epoch: nothing is saved yet")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "best_val_acc": self.best_val_acc}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+        self.best_val_acc = state_dict.get("best_val_acc")  # older versions saved none
 
 
 class Summary(NamedTuple):
@@ -186,17 +203,21 @@ class Summary(NamedTuple):
             device=describe_device(trainer),
             parameters=parameters(module.network),
             epochs=trainer.current_epoch,
-            validated=images_in(data.val_set, trainer.num_val_batches, trainer),
+            validated=images_in(data.val_set, trainer.num_val_batches[:1], trainer),
             looks="measured once" if unseen else "also seen after every epoch",
             curves=boards[0] if boards else None,
             **figures,
         )
 
-    def text(self, trainer: Trainer, test_acc: float) -> str:
+    def text(self, trainer: Trainer, test: dict[str, float]) -> str:
         """A row for each figure, once the test is over."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        tested = images_in(data.test_set, trainer.num_test_batches, trainer)
-        low, high = wilson_interval(test_acc, tested)
+        tested = images_in(data.test_set, trainer.num_test_batches[:1], trainer)
+        own = ""
+        if "test/own_acc" in test:
+            held_out = images_in(data.own_val_set, trainer.num_test_batches[1:], trainer)
+            seen = ", also seen in validation" if self.validated else ", measured once"
+            own = measured(test["test/own_acc"], held_out, seen)
         if self.target is None:
             target = "none set"
         elif self.reached_epoch is not None:
@@ -213,18 +234,19 @@ class Summary(NamedTuple):
             "best val": f"{percent(self.best_val_acc)} of {self.validated:,}"
             if self.best_val_acc is not None
             else "none: the last weights were tested",
-            "test": f"{percent(test_acc)} of {tested:,}, {self.looks};"
-            f" 95 % interval {100 * low:.2f} to {100 * high:.2f} %",
+            "test": measured(test["test/acc"], tested, f", {self.looks}"),
+            "own digits": own,
             "time": f"{self.seconds:.0f} s",
             "checkpoint": self.checkpoint and relative(self.checkpoint),
             "curves": self.curves and f"tensorboard --logdir {relative(self.curves)}",
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 
-    def log(self, trainer: Trainer, settings: dict[str, Any], test_acc: float) -> None:
+    def log(self, trainer: Trainer, settings: dict[str, Any], test: dict[str, float]) -> None:
         """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
         figures = {
-            "test_acc": test_acc,
+            "test_acc": test["test/acc"],
+            "own_acc": test.get("test/own_acc"),
             "best_val_acc": self.best_val_acc,
             "target_epoch": self.reached_epoch,
             "epochs": self.epochs,
@@ -255,7 +277,7 @@ def quiet() -> None:
         "The number of training batches",  # smaller than the interval of step logs: a short epoch
         "The '.*' does not have many workers",  # a batch is one indexing call: none is faster
         "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
-        r"`ModelCheckpoint\(monitor='val/acc'\)` could not find",  # an epoch without validation
+        r"`ModelCheckpoint\(monitor='(val|both)/acc'\)` could not find",  # nothing was validated
         r"You are trying to `self.log\(\)` but `Trainer\(barebones=True",  # by --trainer.barebones
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
@@ -275,6 +297,13 @@ def images_in(digits: Sized, batches: Sequence[int | float], trainer: Trainer) -
 def percent(fraction: float | Tensor) -> str:
     """0.994 -> '99.40 %'. Two decimals, without which 99.4 cannot be told from 99.35."""
     return f"{100 * float(fraction):.2f} %"
+
+
+def measured(accuracy: float, number: int, how: str) -> str:
+    """An accuracy on so many images with its 95 % interval, as a row of the summary."""
+    low, high = wilson_interval(accuracy, number)
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+    return f"{percent(accuracy)} of {number:,}{how}; {interval}"
 
 
 def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
@@ -298,10 +327,3 @@ def report_thread(failed: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread writes no traceback when its disk is full: it tells the main thread."""
     if not isinstance(failed.exc_value, OSError):
         threading.__excepthook__(failed)
-
-
-def fail(error: Exception, status: int) -> NoReturn:
-    """One line on standard error, then exit."""
-    message = textwrap.shorten(str(error), 1000)
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status)

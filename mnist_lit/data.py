@@ -1,4 +1,4 @@
-"""MNIST as a LightningDataModule: the embedded files, the split, the loaders and the augmentation.
+"""MNIST, and one's own digits, as a LightningDataModule: files, split, loaders, augmentation.
 
 The original files travel with the package, so nothing is downloaded. Images stay uint8 in memory
 until a batch reaches its device; there they become floats and, in training, are augmented.
@@ -8,14 +8,14 @@ import gzip
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.datasets import MNIST
 
@@ -24,6 +24,7 @@ from mnist_lit.augment import Augmentation
 from mnist_lit.errors import SettingError
 from mnist_lit.files import written_whole
 from mnist_lit.hands import drawn_digits
+from mnist_lit.own import MixedSampler, OwnDigits, own_digits
 from mnist_lit.strokes import Strokes
 
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28), labels (B,) int64
@@ -53,6 +54,9 @@ class MNISTDataModule(LightningDataModule):
             dictionary, or any function of a batch of images (B, 1, 28, 28) in [0, 1].
         strokes: Strength of what other pens, hands and scans do to a digit, in training.
         drawn: Digits that a program draws (hands.py), trained with beside MNIST's.
+        own_dir: Folder of one's own digits: image files in subfolders 0 to 9. A fifth of them is
+            held out, and measured as own/acc.
+        own_share: The fraction of each training batch that is one's own digits.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class MNISTDataModule(LightningDataModule):
         augmentation: Augmentation = Augmentation(),
         strokes: Strokes = Strokes(),
         drawn: int = 0,
+        own_dir: str | None = None,
+        own_share: float = 0.25,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -74,7 +80,14 @@ class MNISTDataModule(LightningDataModule):
             raise SettingError(f"--data.num_workers must be at least 0, not {num_workers}")
         if drawn < 0:
             raise SettingError(f"--data.drawn must be at least 0, not {drawn}")
+        if own_dir is not None and not 0 < round(own_share * batch_size) < batch_size:
+            raise SettingError(
+                "--data.own_share must leave room for one's own digits and for others in a batch of"
+                f" {batch_size}: {own_share} does not"
+            )
         self.data_dir = Path(data_dir).expanduser()
+        self.own_dir = None if own_dir is None else Path(own_dir).expanduser()
+        self.own_share = own_share
         self.batch_size = batch_size
         self.val_size = val_size
         self.num_workers = num_workers
@@ -91,9 +104,25 @@ class MNISTDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         restore_mnist(self.data_dir)
+        for note in self._own_digits()[1]:
+            warnings.warn(note, stacklevel=2)
+
+    def _own_digits(self) -> tuple[OwnDigits | None, list[str]]:
+        if self.own_dir is None:
+            return None, []
+        return own_digits(self.own_dir, self.data_dir / "own.npz")
 
     def setup(self, stage: str) -> None:
         self.test_set = Digits(RawMNIST(str(self.data_dir), train=False))
+        own, _ = self._own_digits()
+        if own:
+            own_train, own_val = stratified_split(own.targets, len(own.targets) // 5)
+            self.own_val_set = Digits(own, own_val)
+            if self.trainer and len(own_val) < self.trainer.world_size:
+                raise SettingError(
+                    f"--data.own_dir {self.own_dir}: too few digits for {self.trainer.world_size}"
+                    " processes"
+                )
         if stage in ("test", "predict"):
             return  # a fit that ends with its test has split the training images already
         trained = RawMNIST(str(self.data_dir), train=True)
@@ -101,6 +130,9 @@ class MNISTDataModule(LightningDataModule):
         self.train_set = Digits(trained, train)
         if self.drawn and stage == "fit":
             self.train_set.append(*drawn_digits(self.drawn))
+        if own and stage == "fit":
+            self.own_train = len(own_train)
+            self.train_set.append(own.data[own_train].unsqueeze(1), own.targets[own_train])
         if self.val_size:
             self.val_set = Digits(trained, val)
         else:
@@ -113,21 +145,38 @@ class MNISTDataModule(LightningDataModule):
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        # This sampler shuffles by (seed, epoch) alone, so a resumed run sees the same order.
+        # These samplers shuffle by (seed, epoch) alone, so a resumed run sees the same order.
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        return self._loader(self.train_set, DistributedSampler, shuffle=True, seed=seed)
+        if self.own_dir is None:
+            return self._loader(self.train_set, DistributedSampler, shuffle=True, seed=seed)
+        return self._loader(
+            self.train_set,
+            MixedSampler,
+            shuffle=True,
+            seed=seed,
+            own=self.own_train,
+            of_batch=round(self.own_share * self.batch_size),
+            batch_size=self.batch_size,
+        )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.val_set, UnrepeatedDistributedSampler, shuffle=False)
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        return self._with_own(self.val_set)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test_set, UnrepeatedDistributedSampler, shuffle=False)
+    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        return self._with_own(self.test_set)
+
+    def _with_own(self, digits: "Digits") -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """One's own digits, as far as they are held out, are the second of two."""
+        loader = self._loader(digits, UnrepeatedDistributedSampler, shuffle=False)
+        if self.own_dir is None:
+            return loader
+        return [loader, self._loader(self.own_val_set, UnrepeatedDistributedSampler, shuffle=False)]
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        return self.test_dataloader()
+        return self._loader(self.test_set, UnrepeatedDistributedSampler, shuffle=False)
 
     def _loader(
-        self, dataset: "Digits", sampler: type[DistributedSampler[Batch]], **options: bool | int
+        self, dataset: "Digits", sampler: Callable[..., Sampler[int]], **options: bool | int
     ) -> DataLoader[Batch]:
         world_size, rank = (
             (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -135,7 +184,7 @@ class MNISTDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler(dataset, num_replicas=world_size, rank=rank, **options),  # type: ignore[arg-type]
+            sampler=sampler(dataset, num_replicas=world_size, rank=rank, **options),
             collate_fn=as_is,  # type: ignore[arg-type]
             num_workers=self.num_workers,
             generator=torch.Generator(),  # else each epoch draws from the one that augments
@@ -168,9 +217,9 @@ class RawMNIST(MNIST):
 
 
 class Digits(Dataset[Batch]):
-    """MNIST images and labels as two tensors; a list of indices gets a whole batch at once."""
+    """Images and labels as two tensors; a list of indices gets a whole batch at once."""
 
-    def __init__(self, mnist: MNIST, indices: Tensor | None = None) -> None:
+    def __init__(self, mnist: MNIST | OwnDigits, indices: Tensor | None = None) -> None:
         images, labels = mnist.data.unsqueeze(1), mnist.targets
         self.images = images if indices is None else images[indices]  # (N, 1, 28, 28) uint8
         self.labels = labels if indices is None else labels[indices]  # (N,) int64

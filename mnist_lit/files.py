@@ -6,6 +6,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 _partial: set[Path] = set()  # what is being written in this process
@@ -72,6 +73,16 @@ def _take_over(partial: Path, before: os.stat_result) -> None:
         with suppress(PermissionError):
             os.chown(partial, before.st_uid, before.st_gid)
     partial.chmod(stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def free_path(folder: Path, name: str, taken: set[Path]) -> Path:
+    """folder/NAME.png, or NAME-2.png and so on: nothing is written over, in this run or before."""
+    for number in count(1):
+        path = folder / f"{name if number == 1 else f'{name}-{number}'}.png"
+        if path not in taken and not os.path.lexists(path):
+            taken.add(path)
+            return path
+    raise AssertionError
 
 
 def read_regular(path: str | Path, most: int) -> bytes:

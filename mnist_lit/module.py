@@ -14,14 +14,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.errors import SettingError
+from mnist_lit import load_pretrained
+from mnist_lit.errors import SettingError, explain
 from mnist_lit.muon import Muon
-from mnist_lit.network import MAX_CHANNELS, MAX_MARGIN, DigitNet, TinyNet
+from mnist_lit.network import MAX_CHANNELS, MAX_MARGIN, DigitNet, Network, TinyNet
+from mnist_lit.weights import load_network
 
 if TYPE_CHECKING:
     NetworkChoice = Literal["DigitNet", "TinyNet"] | nn.Module
 else:  # the command takes names alone: for a module it would import any class that is named
     NetworkChoice = Literal["DigitNet", "TinyNet"]
+
+TRAINED = 1_000_000  # steps that weights which a fit starts from count for in the EMA
 
 
 class DigitClassifier(LightningModule):
@@ -50,6 +54,8 @@ class DigitClassifier(LightningModule):
         ema_decay: Decay per step of the exponential moving average of the weights that is
             validated, tested and exported: 0.998 averages over about 500 steps; 0 uses the raw
             weights.
+        init_from: Trained weights to start from, with a new optimizer and schedule: shipped, for
+            those in the package, or a checkpoint or file of weights. --ckpt_path wins over it.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class DigitClassifier(LightningModule):
         final_div_factor: float = 100,
         label_smoothing: float = 0.0,
         ema_decay: float = 0.998,
+        init_from: str | None = None,
     ) -> None:
         super().__init__()
         known = isinstance(network, nn.Module) or network in ("DigitNet", "TinyNet")
@@ -91,7 +98,8 @@ class DigitClassifier(LightningModule):
             if not valid:
                 raise SettingError(f"--model.{name} must be {expected}, not {value}")
         own = isinstance(network, nn.Module)  # which a checkpoint does not hold, its weights alone
-        self.save_hyperparameters(ignore=["network"] if own else [])
+        # Where weights came from does not matter to those that a checkpoint holds.
+        self.save_hyperparameters(ignore=["init_from", *(["network"] if own else [])])
         self.network: nn.Module
         if isinstance(network, nn.Module):
             self.network = network
@@ -99,19 +107,33 @@ class DigitClassifier(LightningModule):
             self.network = DigitNet(narrow, wide, dropout, margin, tta)
         else:
             self.network = TinyNet(narrow, dropout, margin, tta)
+        self.init_from = init_from
+        if init_from is not None:
+            start_from(init_from, self.network)
         self.ema = AveragedModel(
             self.network, multi_avg_fn=self._update_ema, use_buffers=True
         ).requires_grad_(False)
+        if init_from is not None:
+            self.ema.n_averaged.fill_(TRAINED)
         self.schedule: OneCycleLR | None = None
         self.resumed = False
         self.train_loss, self.train_acc = MeanMetric(), exact_accuracy()
         self.val_loss, self.val_acc = MeanMetric(), exact_accuracy()
         self.test_loss, self.test_acc = MeanMetric(), exact_accuracy()
+        self.own_acc = exact_accuracy()  # of one's own digits, the second of two data loaders
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) in [0, 1] -> (B, 10) logits of the EMA of the weights."""
         logits: Tensor = self.ema(images)
         return logits
+
+    def accuracy(self, digits: Any) -> float:
+        """Of `images` (N, 1, 28, 28) uint8 and `labels` (N,), outside of any loop."""
+        training = self.training
+        with torch.inference_mode():
+            logits = self.eval()(digits.images.to(self.device) / 255)
+        self.train(training)
+        return float((logits.argmax(dim=1).cpu() == digits.labels).float().mean())
 
     def on_train_start(self) -> None:
         schedule = self.schedule
@@ -121,7 +143,9 @@ class DigitClassifier(LightningModule):
         if self.resumed and schedule.total_steps != steps:
             raise SettingError(
                 f"--ckpt_path holds a schedule of {schedule.total_steps} steps and this fit has"
-                f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with"
+                f" {steps}: use the --trainer.max_epochs and --data.batch_size that it began with;"
+                " or --model.init_from with that file in place of --ckpt_path, for a new schedule"
+                " from its weights"
             )
         top = [group["max_lr"] for group in schedule.optimizer.param_groups]
         made_for = [schedule.total_steps, schedule.last_epoch, *top]
@@ -159,22 +183,37 @@ class DigitClassifier(LightningModule):
         self.ema.update_parameters(self.network)
 
     def _update_ema(
-        self, ema: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int
+        self, ema: Sequence[Tensor], current: Sequence[Tensor], averaged: Tensor | int
     ) -> None:
-        # A window of a tenth of the steps so far, until it is the full one: else the random initial
-        # weights would still be in the average after the first epoch.
-        step = self.trainer.global_step
-        decay = min(self.hparams["ema_decay"], (1 + step) / (10 + step))
+        decay = self.hparams["ema_decay"]
+        if averaged < TRAINED:
+            # A window of a tenth of the steps so far, until it is the full one: else the random
+            # initial weights would still be in the average after the first epoch.
+            step = self.trainer.global_step
+            decay = min(decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(ema, current, None)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def validation_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
         """(B, 10) logits, for callbacks."""
+        if dataloader_idx:
+            return self._evaluate_own(batch, batch_idx, "own/acc")
         if batch_idx == 0:
             self._log_epoch({"val/loss": self.val_loss, "val/acc": self.val_acc})
         return self._evaluate(batch, self.val_loss, self.val_acc)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def on_validation_epoch_end(self) -> None:
+        if self.own_acc.update_called:  # what chooses: neither hand is to be forgotten
+            both = (self.own_acc.compute() + self.val_acc.compute()) / 2
+            self.log("both/acc", both, sync_dist=True)
+
+    def test_step(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor:
         """(B, 10) logits, for callbacks."""
+        if dataloader_idx:
+            return self._evaluate_own(batch, batch_idx, "test/own_acc")
         if batch_idx == 0:
             self._log_epoch({"test/loss": self.test_loss, "test/acc": self.test_acc})
         return self._evaluate(batch, self.test_loss, self.test_acc)
@@ -192,12 +231,21 @@ class DigitClassifier(LightningModule):
         accuracy.update(logits, labels)
         return logits
 
+    def _evaluate_own(self, batch: tuple[Tensor, Tensor], batch_idx: int, name: str) -> Tensor:
+        images, labels = batch
+        if batch_idx == 0:
+            self._log_epoch({name: self.own_acc})
+        logits: Tensor = self(images)
+        self.own_acc.update(logits, labels)
+        return logits
+
     def _log_epoch(self, metrics: dict[str, Metric]) -> None:
         """Have Lightning compute and reset them when the epoch ends, over all processes.
 
         Told at the first step alone: at every step, it would cost a twentieth of a training step.
         """
-        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True)
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True}
+        self.log_dict(metrics, add_dataloader_idx=False, **how)
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Any:
         """Lightning's export, of the network as it classifies: in evaluation mode."""
@@ -244,6 +292,28 @@ class DigitClassifier(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"},
         }
+
+
+def start_from(source: str, network: nn.Module) -> None:
+    """Give a network the weights in the package (`shipped`) or in a file.
+
+    Raises:
+        SettingError: The file cannot be read, or holds another network.
+    """
+    try:
+        found = load_pretrained() if source == "shipped" else load_network(source)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"--model.init_from {source}: {explain(error)}") from error
+    if not isinstance(network, Network):
+        raise SettingError(f"--model.init_from {source}: no weights of a network of your own")
+    kind = {"network": type(network).__name__, **network.settings}
+    its = {"network": type(found).__name__, **found.settings}
+    for settings in (kind, its):
+        settings.pop("tta", None)  # as the evaluation likes it
+    if kind != its:
+        flags = " ".join(f"--model.{name} {value}" for name, value in its.items())
+        raise SettingError(f"--model.init_from {source} holds another network: {flags}")
+    network.load_state_dict(found.state_dict())
 
 
 def exact_accuracy() -> MulticlassAccuracy:

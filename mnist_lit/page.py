@@ -76,6 +76,7 @@ def layouts(image: Image.Image, single: bool = False) -> list[Layout]:
         raise UnreadableImageError("blank: nothing stands out from the paper")
     if single:
         found = [layout for layout in found if len(layout.digits) == 1] or found[:1]
+        return [layout._replace(lines=[[layout.digits[0]._replace(ways=())]]) for layout in found]
     return found
 
 

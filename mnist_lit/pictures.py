@@ -25,10 +25,10 @@ class Pictures(Callback):
     And for every logger the training loss by the step, as often as --trainer.log_every_n_steps
     says, and the accuracy of each digit in every validation and in the test.
 
-    Those of the validation are of the one with the highest `val/acc`, and are drawn when the fit
-    ends. Those of a test come with the accuracy of each digit and a reliability diagram, and are
-    also written to the run's folder. All counts are over all processes; the digits that are shown
-    are those of the first.
+    Those of the validation are of MNIST's digits in the best epoch, and are drawn when the fit
+    ends. Those of a test come with the accuracy of each digit, a reliability diagram and the errors
+    among one's own digits, and are also written to the run's folder. All counts are over all
+    processes; the digits that are shown are those of the first.
     """
 
     SHOWN = 40  # errors in the grid: a fitted network makes about 60 in 10,000
@@ -42,7 +42,9 @@ class Pictures(Callback):
         self.correct = CatMetric()  # 1 where that was right, else 0
 
     def reset(self, device: torch.device) -> None:
-        self.errors: list[tuple[Tensor, int, int]] = []  # image (28, 28), true, predicted
+        # image (28, 28), true, predicted
+        self.errors: list[tuple[Tensor, int, int]] = []
+        self.own_errors: list[tuple[Tensor, int, int]] | None = None  # there are no such digits
         for metric in (self.counts, self.calibration, self.confidence, self.correct):
             metric.reset()
             metric.to(device)
@@ -77,11 +79,15 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         images, labels = batch
-        self.counts.update(outputs, labels)
+        if dataloader_idx:
+            errors = self.own_errors = self.own_errors or []
+        else:
+            errors = self.errors
+            self.counts.update(outputs, labels)
         predicted = outputs.argmax(dim=1)
         for i in (predicted != labels).nonzero().flatten().tolist():
-            if len(self.errors) < self.SHOWN:
-                self.errors.append((images[i, 0].float().cpu(), int(labels[i]), int(predicted[i])))
+            if len(errors) < self.SHOWN:
+                errors.append((images[i, 0].float().cpu(), int(labels[i]), int(predicted[i])))
 
     def on_test_batch_end(
         self,
@@ -92,7 +98,9 @@ class Pictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if dataloader_idx:
+            return
         probabilities, labels = outputs.float().softmax(dim=1), batch[1]
         self.calibration.update(probabilities, labels)
         confidence, predicted = probabilities.max(dim=1)
@@ -102,11 +110,12 @@ class Pictures(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        val_acc = float(trainer.callback_metrics["val/acc"])
+        metrics = trainer.callback_metrics
+        acc = float(metrics.get("both/acc", metrics["val/acc"]))
         confusion = self.counts.compute().cpu()
         log(trainer, of_each_digit("val", confusion))
-        if val_acc > self.best["acc"]:
-            self.best = {"acc": val_acc, "confusion": confusion, "errors": self.errors}
+        if acc > self.best["acc"]:
+            self.best = {"acc": acc, "confusion": confusion, "errors": self.errors}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if "confusion" in self.best:
@@ -131,6 +140,8 @@ class Pictures(Callback):
             "digits": draw_digit_accuracy(self.confusion),
             "reliability": draw_reliability(confidence, correct, self.calibration_error),
         }
+        if self.own_errors is not None:
+            figures["own-errors"] = draw_errors(self.own_errors)
         for name, figure in figures.items():
             path = self.folder / f"test-{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

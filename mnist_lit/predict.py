@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from mnist_lit.errors import explain
-from mnist_lit.files import written_whole
+from mnist_lit.errors import explain, printable
+from mnist_lit.files import free_path, written_whole
 from mnist_lit.images import SUFFIXES, open_image
 from mnist_lit.reading import BATCH, Reading, read_digits
 from mnist_lit.sureness import load_judge
@@ -58,16 +57,6 @@ def find_files(names: list[str]) -> tuple[list[str], list[str]]:
             )
             notes.append(f"{name}: {len(others)} skipped by their names: {kinds}")
     return files, notes
-
-
-def free_path(folder: Path, name: str, taken: set[Path]) -> Path:
-    """folder/NAME.png, or NAME-2.png and so on: nothing is written over, in this run or before."""
-    for number in count(1):
-        path = folder / f"{name if number == 1 else f'{name}-{number}'}.png"
-        if path not in taken and not os.path.lexists(path):
-            taken.add(path)
-            return path
-    raise AssertionError
 
 
 def save(image: Image.Image, path: Path) -> None:
@@ -146,13 +135,6 @@ def as_line(file: str, result: Reading, number: int) -> str:
         f"{printable(file)}  {' '.join(result.lines)}{'?' * result.uncertain}"
         f"  {100 * probability:5.2f} %{which}"
         + "".join(f"   then {digit}  {100 * p:5.2f} %" for digit, p in others)
-    )
-
-
-def printable(name: str) -> str:
-    """A file's name on one line: its control characters as Python writes them."""
-    return "".join(
-        c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in name
     )
 
 

@@ -81,7 +81,7 @@ class Page(NamedTuple):
 
 
 def read_digits(
-    judge: Judge, files: Iterable[Any], single: bool = False
+    judge: Judge, files: Iterable[Any], single: bool = False, turned: bool = True
 ) -> Iterator[Reading | Exception]:
     """Image files (paths or binary file objects) -> what each shows, in their order, in batches.
 
@@ -91,6 +91,7 @@ def read_digits(
         judge: Of sureness.py: shipped() or judge(network).
         files: As they come; a generator is not read far ahead.
         single: Each image shows one digit.
+        turned: One digit may lie on its side.
     """
     remaining = iter(files)
 
@@ -104,7 +105,7 @@ def read_digits(
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         while chunk := list(islice(remaining, BATCH)):
             pages = list(pool.map(look_at_file, chunk))
-            readings = read(judge, [page for page in pages if isinstance(page, Page)])
+            readings = read(judge, [page for page in pages if isinstance(page, Page)], turned)
             for page in pages:
                 yield next(readings) if isinstance(page, Page) else page
 
@@ -119,7 +120,7 @@ def look(image: Image.Image, single: bool = False) -> Page:
     return Page(layouts(image, single), zoom, image.info.get("frames", 1))
 
 
-def read(judge: Judge, pages: list[Page]) -> Iterator[Reading]:
+def read(judge: Judge, pages: list[Page], turned: bool = True) -> Iterator[Reading]:
     """Pages -> what the network reads on each."""
     found = [digit for page in pages for layout in page.layouts for digit in layout.digits]
     digits = iter(_cut(judge, found, classify(judge, found)))
@@ -131,7 +132,7 @@ def read(judge: Judge, pages: list[Page]) -> Iterator[Reading]:
             if fewer := _without_doubtful(rows):
                 ways.append((fewer, layout.cost + 0.5))
         rows = max(ways, key=lambda way: _worth(*way))[0]
-        if rows[0][0].sureness < UPRIGHT and len(rows) == len(rows[0]) == 1:
+        if turned and rows[0][0].sureness < UPRIGHT and len(rows) == len(rows[0]) == 1:
             rows = [[_turned(judge, rows[0][0])]]
         yield Reading([[_scaled(digit, page.zoom) for digit in row] for row in rows], page.frames)
 

@@ -24,7 +24,7 @@ MAX_BYTES = 100_000  # a fit's config has 2,000
 WORD = re.compile(r"[\w:,+-]*")  # auto, bf16-mixed, 00:12:00:00; without a dot it names no module
 PATH = re.compile(r"[^\x00-\x1f\x7f]*")
 # The only ones that take a path, and no object.
-FOLDERS = ("data.data_dir", "data.own_dir")
+PATHS = ("data.data_dir", "data.own_dir", "model.init_from")
 # Objects of the Trainer, for which a word can stand, too.
 OBJECTS = ("callbacks", "logger", "model_registry", "plugins", "profiler")
 SECTIONS = ("seed_everything", "trainer", "model", "data", "stop")
@@ -105,5 +105,5 @@ def _is_plain(name: str, value: Any) -> bool:
     if name.startswith("trainer.") and name.removeprefix("trainer.") in OBJECTS:
         return False
     if isinstance(value, str):
-        return bool((PATH if name in FOLDERS else WORD).fullmatch(value))
+        return bool((PATH if name in PATHS else WORD).fullmatch(value))
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))

@@ -40,14 +40,13 @@ from mnist_lit.console import (
     Header,
     Progress,
     Summary,
-    fail,
     quiet,
     relative,
     report_thread,
 )
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory
-from mnist_lit.errors import SettingError
+from mnist_lit.errors import SettingError, fail
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
@@ -128,6 +127,8 @@ class DigitCLI(LightningCLI):
                 raise SettingError(f"{broken_off} and saved nothing")
             warnings.warn(f"{broken_off}, so this one begins anew", stacklevel=2)
         config.ckpt_path = found
+        if found:
+            config.model.init_from = None  # the weights are those of the checkpoint
         given = config.model.clone()
         saved = {name: value for name, value in saved.items() if name in given}
         try:
@@ -209,7 +210,8 @@ class DigitCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         self.folder = RunFolder(logs, lambda: parser.dump(config, skip_unset=False))
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
-        self.best, self.last = best_and_last()
+        both = config.data.own_dir is not None
+        self.best, self.last = best_and_last("both/acc" if both else "val/acc")
         if trainer["barebones"]:  # Lightning's way to time the steps alone
             callbacks = [*(trainer["callbacks"] or []), EpochSeed()]
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -217,7 +219,8 @@ class DigitCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(
                 logs.parent, name=logs.name, default_hp_metric=False
             )
-        ours = [Header(), EpochSeed(), EpochLines(), self.pictures, StopOnSigterm()]
+        self.lines = EpochLines()
+        ours = [Header(), EpochSeed(), self.lines, self.pictures, StopOnSigterm()]
         callbacks = [*(trainer["callbacks"] or []), Restored(self.checkpoints), self.folder, *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
@@ -249,20 +252,21 @@ class DigitCLI(LightningCLI):
             trainer,
             target=stop.accuracy,
             reached_epoch=stop.reached_epoch,
-            best_val_acc=None if score is None else float(score),
+            best_val_acc=None if score is None else self.lines.best_val_acc or float(score),
             seconds=seconds,
             # Of the best epoch, or of the last if none was validated.
             checkpoint=self.best.best_model_path or self.last.best_model_path or None,
         )
-        [test] = trainer.test(
+        results = trainer.test(  # of MNIST's test set, and of one's own digits
             self.model, self.datamodule, ckpt_path=fit.checkpoint, verbose=False, weights_only=True
         )
+        test: dict[str, float] = {k: v for result in results for k, v in result.items()}
         if trainer.is_global_zero:
-            print(fit.text(trainer, test["test/acc"]))
+            print(fit.text(trainer, test))
         config = self.config["fit"].as_dict()
         settings = {name: config[name] for name in ("model", "data", "stop", "seed_everything")}
         settings["trainer"] = {"max_epochs": config["trainer"]["max_epochs"]}
-        fit.log(trainer, settings, test["test/acc"])
+        fit.log(trainer, settings, test)
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.barebones:

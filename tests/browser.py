@@ -27,6 +27,14 @@ DRAW = """async strokes => {
   }
   for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame)
 }"""
+# Chooses a file of so many bytes, which would take its time if it came from here.
+TOO_LARGE = """bytes => {
+  const files = new DataTransfer()
+  files.items.add(new File([new Uint8Array(bytes)], "b.png"))
+  const input = document.querySelector("#file")
+  input.files = files.files
+  input.dispatchEvent(new Event("change"))
+}"""
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 SAMPLES = Path(matplotlib.get_data_path()) / "sample_data"
 PICTURES = ("grace_hopper.jpg", "Minduka_Present_Blue_Pack.png", "logo2.png")
-LIKE_DIGITS = "OoIl|!1"  # what no eye tells from digits
-LETTERS = [c for c in string.ascii_letters + "?&%#@+=<>[](){};:$/\\^~*" if c not in LIKE_DIGITS]
-NEARLY = list("SZBDQqgbz[](){}/\\")  # and what only a careful one does: more of these
+LIKE_DIGITS = "OoIl|!1/\\()"  # what no eye tells from digits, a slanting 1 above all
+LETTERS = [c for c in string.ascii_letters + "?&%#@+=<>[]{};:$^~*" if c not in LIKE_DIGITS]
+NEARLY = list("SZBDQqgbz[]{}")  # and what only a careful one does: more of these
 GREEK = [chr(c) for c in [*range(0x3B1, 0x3BF), *range(0x3C0, 0x3CA), *map(ord, "ΔΘΛΣΦΨΩ")]]
 HERSHEY = [  # drawn by OpenCV in single strokes, as a plotter would
     *(cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX),

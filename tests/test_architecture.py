@@ -33,8 +33,9 @@ ALLOWED = {
     "page": {"images", "ink", "seams", "views"},
     "sureness": {"assets", "network", "weights"},  # torch is loaded for --ckpt alone
     "reading": {"images", "ink", "page", "sureness"},
-    "data": {"assets", "augment", "errors", "files", "hands", "strokes"},
-    "module": {"errors", "muon", "network"},
+    "own": {"errors", "files", "images", "reading", "sureness"},
+    "data": {"assets", "augment", "errors", "files", "hands", "own", "strokes"},
+    "module": {"errors", "load_pretrained", "muon", "network", "weights"},
     "console": {"device"},
     "callbacks": {"console", "errors"},
     "pictures": {"console"},
@@ -55,6 +56,7 @@ ALLOWED = {
         *("onnx_model", "weights"),
     },
     "decoder": {"images", "reading"},
+    "sheet": {"errors", "files", "images", "ink"},
     "demo": {
         *("bundle", "decoder", "errors", "files", "images", "load_pretrained", "network"),
         *("reading", "sureness"),

@@ -58,7 +58,7 @@ def test_a_summary_says_what_the_fit_came_to(
         seconds=60.4,
         checkpoint="best.ckpt",
         curves=None,
-    ).text(trainer, 0.9946)
+    ).text(trainer, {"test/acc": 0.9946})
     for part in expected:
         assert part in text
     assert "test        99.46 % of 10,000, measured once; 95 % interval 99.30 to 99.59 %" in text

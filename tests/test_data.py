@@ -9,16 +9,25 @@ from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from conftest import Survived
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
+from test_own import draw
 from torchvision.datasets import MNIST
 
 from mnist_lit.augment import Augmentation
-from mnist_lit.data import MD5, Digits, MNISTDataModule, restore_mnist, stratified_split
+from mnist_lit.data import (
+    MD5,
+    Digits,
+    MNISTDataModule,
+    restore_mnist,
+    stratified_split,
+)
 from mnist_lit.hands import drawn_digits
+from mnist_lit.own import MixedSampler
 from mnist_lit.strokes import Strokes
 
 RAW = Path("MNIST") / "raw"
@@ -26,6 +35,57 @@ RAW = Path("MNIST") / "raw"
 
 def sums(data_dir: Path) -> dict[str, str]:
     return {p.name: hashlib.md5(p.read_bytes()).hexdigest() for p in (data_dir / RAW).iterdir()}
+
+
+def test_ones_own_digits_have_their_share_of_each_batch() -> None:
+    digits: Any = range(1000 + 7)  # the last seven are one's own
+    for ranks in (1, 3):
+        epochs = []
+        for epoch in range(2):
+            seen = []
+            for rank in range(ranks):
+                sampler = MixedSampler(
+                    digits, own=7, of_batch=5, batch_size=20, num_replicas=ranks, rank=rank, seed=3
+                )
+                sampler.set_epoch(epoch)
+                indices = list(sampler)
+                assert len(indices) == len(sampler)
+                assert list(sampler) == indices  # a resumed fit sees the same
+                batches = [indices[i : i + 20] for i in range(0, len(indices), 20)]
+                own = [sum(index >= 1000 for index in batch) for batch in batches]
+                assert own[:-1] == [5] * (len(batches) - 1)
+                assert own[-1] == round(len(batches[-1]) / 4)
+                seen += indices
+            others = [index for index in seen if index < 1000]
+            assert set(others) == set(range(1000))
+            assert len(others) - 1000 < ranks  # repeated, to make the processes even
+            counts = [seen.count(index) for index in range(1000, 1007)]
+            assert max(counts) - min(counts) <= 1
+            epochs.append(seen)
+        assert epochs[0] != epochs[1]
+
+
+def test_a_fifth_of_ones_own_digits_is_held_out(data_dir: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "own", range(100))
+    own = str(tmp_path / "own")
+    data = MNISTDataModule(str(data_dir), own_dir=own, val_size=100, batch_size=20, own_share=0.5)
+    data.prepare_data()
+    data.setup("fit")
+    assert (data.own_train, len(data.own_val_set)) == (80, 20)
+    assert len(data.train_set) == 59_900 + 80
+    trained, held_out = data.train_set.images[-80:], data.own_val_set.images
+    assert not {bytes(x.numpy()) for x in trained} & {bytes(x.numpy()) for x in held_out}
+    of_all = torch.cat([data.train_set.labels[-80:], data.own_val_set.labels]).bincount()
+    assert ((data.own_val_set.labels.bincount(minlength=10) - of_all / 5).abs() <= 1).all()
+    [mnist, mine] = data.val_dataloader()
+    assert (len(mnist.dataset), len(mine.dataset)) == (100, 20)  # type: ignore[arg-type]
+    images, _ = next(iter(data.train_dataloader()))
+    assert {bytes(x.numpy()) for x in images[:10]} <= {bytes(x.numpy()) for x in trained}
+    (tmp_path / "own" / "7").rename(tmp_path / "seven")
+    (tmp_path / "seven").rename(tmp_path / "own" / "7")
+    again = MNISTDataModule(str(data_dir), own_dir=own)
+    again.setup("test")
+    assert torch.equal(again.own_val_set.images, held_out)
 
 
 def test_assets_are_the_original_files() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from browser import chromium, draw, opened
+from browser import TOO_LARGE, chromium, draw, opened
 from conftest import Survived
 from PIL import Image, ImageOps
 from playwright.sync_api import Page, expect
@@ -84,18 +84,19 @@ def page(server: Server) -> Iterator[Page]:
 
 def test_the_page_draws_alone_and_asks_the_server_of_photos(page: Page, seven: bytes) -> None:
     asked: list[str] = []
+    page.wait_for_load_state("networkidle")
     page.on("request", lambda request: asked.append(f"{request.method} {request.url[-4:]}"))
     number, verdict = page.locator("#number"), page.locator("#verdict")
-    draw(page, (0, -0.3), (0, 0.3))
-    expect(number).to_have_text("1")
+    draw(page, (-0.1, -0.3), (0.25, -0.3), (0.05, 0.3))
+    expect(number).to_have_text("7")
     assert asked == []
     page.set_input_files("#file", {"name": "no.png", "mimeType": "", "buffer": b"no image"})
     expect(verdict).to_have_text(re.compile("^not an image"))
     page.set_input_files("#file", {"name": "7.png", "mimeType": "", "buffer": seven})
     expect(number).to_have_text("7")
+    expect(verdict).to_have_text(re.compile("^7 with"))
     assert asked == ["POST read", "POST read"]
-    large = {"name": "a.png", "mimeType": "", "buffer": bytes(MAX_BYTES + 1)}
-    page.set_input_files("#file", large)  # type: ignore[arg-type]
+    page.evaluate(TOO_LARGE, MAX_BYTES + 1)
     expect(verdict).to_have_text(re.compile("more than 20 MB"))
     assert asked == ["POST read", "POST read"]
     page.evaluate("window.fetch = () => Promise.reject(new TypeError())")  # the server has gone
@@ -112,7 +113,8 @@ def test_the_page_has_the_server_write_corrections(page: Page, server: Server) -
     expect(page.locator("#kept")).to_contain_text(f"1 correction in {server.folder}")
     [file] = server.collected()
     assert file.parent.name == "1"
-    assert Image.open(file).size == (128, 128)
+    with Image.open(file) as image:
+        assert image.size == (128, 128)
     page.locator("#bars button").nth(2).click()
     expect(page.locator("#number")).to_have_text("2")
     [file] = server.collected()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import chromium, draw, draw_all, opened, read, spot
+from browser import TOO_LARGE, chromium, draw, draw_all, opened, read, spot
 from drawings import DIGITS, VARIANTS, drawings
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -61,6 +61,11 @@ def number(page: Page) -> Any:
     return page.locator("#number")
 
 
+def expect_number(page: Page, text: str) -> None:
+    """With or without its question mark: a straight stroke is not surely a 1."""
+    expect(number(page)).to_have_text(re.compile(rf"^{text}\??$"))
+
+
 def seen(page: Page) -> list[list[int]]:
     """The 28 x 28 pixels of each digit, as the page shows them."""
     pixels: list[list[int]] = page.evaluate(SEEN)
@@ -70,35 +75,35 @@ def seen(page: Page) -> list[list[int]]:
 def test_a_drawing_is_read_undone_redone_erased_and_cleared(page: Page) -> None:
     assert "17,506 parameters" in page.inner_text("header")
     draw(page, *ONE)
-    expect(number(page)).to_have_text("1")
+    expect_number(page, "1")
     ink = np.array(seen(page)[0]).reshape(28, 28) > 128
     assert np.ptp(np.flatnonzero(ink.any(axis=1))) + 1 == 20
     assert np.ptp(np.flatnonzero(ink.any(axis=0))) + 1 <= 5
     draw(page, (-0.25, -0.3), (0.0, -0.3))
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
     page.keyboard.press("Control+z")
-    expect(number(page)).to_have_text("1")
+    expect_number(page, "1")
     page.keyboard.press("Control+Shift+Z")
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
     page.click("#undo")
-    expect(number(page)).to_have_text("1")
+    expect_number(page, "1")
     page.click("#redo")
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
     page.click("#eraser")
     draw(page, (-0.3, -0.3), (-0.06, -0.3))
-    expect(number(page)).to_have_text("1")
+    expect_number(page, "1")
     page.click("#eraser")
     page.keyboard.press("Escape")
     expect(number(page)).to_have_text("")
     expect(page.locator("#hint")).to_be_visible()
     page.keyboard.press("Control+z")
-    expect(number(page)).to_have_text("1")
+    expect_number(page, "1")
 
 
 def test_several_digits_are_a_number(page: Page) -> None:
     for digit, left in (("7", -0.45), ("1", 0.0), ("7", 0.45)):
         draw(page, *((x * 0.7 + left, y) for x, y in (SEVEN if digit == "7" else ONE)))
-    expect(number(page)).to_have_text("717")
+    expect_number(page, "717")
     assert len(seen(page)) == 3
     page.locator("#seen button").first.click()
     expect(page.locator("#bars .best")).to_have_text(re.compile("^7"))
@@ -107,7 +112,7 @@ def test_several_digits_are_a_number(page: Page) -> None:
     page.keyboard.press("Escape")
     for x, y in ((-0.3, -0.25), (0.3, -0.25), (-0.3, 0.25)):
         draw(page, *((0.5 * u + x, 0.5 * v + y) for u, v in SEVEN), steps=3)
-    expect(number(page)).to_have_text("77 7")
+    expect_number(page, "77 7")
 
 
 def test_only_the_main_button_draws_and_a_tap_is_a_dot(page: Page) -> None:
@@ -135,7 +140,7 @@ def test_a_second_finger_draws_nothing(browser: Browser, url: str) -> None:
         for i in range(1, 11):
             fingers("touchMove", (0, -0.3 + 0.06 * i), (palm[0] + 0.01 * i, palm[1]))
         fingers("touchEnd")
-        expect(number(page)).to_have_text("1")
+        expect_number(page, "1")
         assert len(seen(page)) == 1
         assert not page.evaluate("document.querySelector('#inside').open")
 
@@ -150,15 +155,15 @@ def test_it_can_be_used_by_keyboard_alone(page: Page) -> None:
     for keys in ("ArrowLeft " * 6, "Space", "ArrowRight " * 12, "Shift+ArrowDown " * 7, "Space"):
         for key in keys.split():
             page.keyboard.press(key)
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
     page.keyboard.press("Control+z")
     expect(number(page)).to_have_text("")
     page.focus("#sample")
     page.keyboard.press("Enter")
-    expect(number(page)).to_have_text(re.compile("^[0-9]$"))
+    expect_number(page, "[0-9]")
     page.locator("#bars button").nth(3).focus()
     page.keyboard.press("Space")
-    expect(number(page)).to_have_text("3")
+    expect_number(page, "3")
     expect(page.locator("#kept")).to_contain_text("1 correction in this browser")
 
 
@@ -168,7 +173,7 @@ def test_drawing_and_answer_fit_one_screen(browser: Browser, url: str, screen: s
     with opened(browser, url, (width, height)) as page:
         for left in (-0.4, 0, 0.4):
             draw(page, *((x * 0.7 + left, y) for x, y in SEVEN), steps=2)
-        expect(number(page)).to_have_text("777")
+        expect_number(page, "777")
         names = ["#pad", "#undo", "#clear", "#sample", "#photo", "#number", "#verdict", "#seen"]
         for name in (*names, "#bars"):
             box = page.locator(name).bounding_box()
@@ -231,12 +236,12 @@ def test_corrections_are_kept_and_predict_reads_them_as_they_were_seen(page: Pag
     assert [name.split("/")[0] for name in names] == ["4"] * 10 + ["8"]
     assert all(name.endswith(".png") for name in names)
     readings = list(read_pages(shipped(), [look(image) for image in images]))
+    same = 0
     for reading, (digit, pixels) in zip(readings, expected, strict=False):
         assert reading.number == digit
-        difference = np.abs(reading.least.pixels.ravel() - np.array(pixels) / 255)
-        assert difference.mean() < 0.01
-    difference = np.abs(readings[-1].least.pixels.ravel() - np.array(sample) / 255)
-    assert difference.mean() < 0.03  # scaled up and down again
+        same += difference(reading.least.pixels, pixels) < 0.002
+    assert same >= 8  # a side of 11.5 pixels may become 11 or 12
+    assert difference(readings[-1].least.pixels, sample) < 0.08  # scaled up and down again
     page.on("dialog", lambda dialog: dialog.accept())
     page.click("#forget")
     expect(page.locator("#kept")).to_be_hidden()
@@ -244,14 +249,21 @@ def test_corrections_are_kept_and_predict_reads_them_as_they_were_seen(page: Pag
     expect(page.locator("#kept")).to_be_hidden()
 
 
+def difference(prepared: Any, shown: list[int]) -> float:
+    """The mean, when the images lie best: a centre of mass between two pixels may go to either."""
+    image = np.array(shown).reshape(28, 28) / 255
+    moved = [np.roll(image, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return min(float(np.abs(prepared - one).mean()) for one in moved)
+
+
 def test_a_correction_is_changed_and_taken_back(page: Page) -> None:
     draw(page, *SEVEN)
     for digit in (1, 2):
         page.locator("#bars button").nth(digit).click()
-        expect(number(page)).to_have_text(str(digit))
+        expect_number(page, str(digit))
         expect(page.locator("#kept")).to_contain_text("1 correction in")
     page.locator("#bars button").nth(2).click()
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
     expect(page.locator("#kept")).to_be_hidden()
 
 
@@ -263,7 +275,7 @@ def test_a_photo_is_read_without_a_server(page: Page) -> None:
             paper[60:72, left + i] = paper[60 + 2 * i : 72 + 2 * i, left + 100 - i // 2] = 50
     Image.fromarray(paper).save(photo, "JPEG")
     page.set_input_files("#file", {"name": "a.jpg", "mimeType": "", "buffer": photo.getvalue()})
-    expect(number(page)).to_have_text("77")
+    expect_number(page, "77")
     page.keyboard.press("Control+z")
     expect(page.locator("#hint")).to_be_visible()
 
@@ -276,10 +288,10 @@ def test_a_refused_file_is_shown_with_its_message(page: Page) -> None:
     Image.new("RGB", (90, 90), "white").save(blank, "PNG")
     page.set_input_files("#file", {"name": "a.png", "mimeType": "", "buffer": blank.getvalue()})
     expect(verdict).to_have_text(re.compile("^blank"))
-    page.set_input_files("#file", {"name": "b.png", "mimeType": "", "buffer": bytes(MAX_BYTES + 1)})
+    page.evaluate(TOO_LARGE, MAX_BYTES + 1)
     expect(verdict).to_have_text(re.compile("^b.png has more than 20 MB"))
     draw(page, *SEVEN)  # goes on after it
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
 
 
 def test_what_the_network_does_is_shown(browser: Browser, url: str) -> None:
@@ -308,7 +320,7 @@ def test_what_the_network_does_is_shown(browser: Browser, url: str) -> None:
 def test_bars_survive_forced_colours(page: Page) -> None:
     page.emulate_media(forced_colors="active")
     draw(page, *SEVEN)
-    expect(number(page)).to_have_text("7")
+    expect_number(page, "7")
     color = "bar => getComputedStyle(bar).backgroundColor"
     bars = page.locator("#bars b")
     best, other, ground = bars.nth(7), bars.nth(3), page.locator("#answer")
@@ -321,7 +333,7 @@ def test_each_sample_is_read(page: Page) -> None:
         assert page.evaluate(f"SAMPLES.some(sample => sample.digit === {digit})")
     for _ in range(page.evaluate("SAMPLES.length")):
         page.click("#sample")
-        expect(number(page)).to_have_text(re.compile("^[0-9]$"))
+        expect_number(page, "[0-9]")
 
 
 def test_tiny_drawings_are_read_as_large_ones(page: Page) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,9 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Subset
 
+from mnist_lit import load_pretrained
 from mnist_lit.data import Digits, MNISTDataModule
+from mnist_lit.errors import SettingError
 from mnist_lit.module import DigitClassifier
 
 
@@ -317,3 +320,46 @@ def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) 
 def test_bad_settings_name_the_flag(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"--model\.{name}"):
         DigitClassifier(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_fit_starts_from_trained_weights_with_a_schedule_of_its_own(
+    digits: Digits, tmp_path: Path
+) -> None:
+    shipped = load_pretrained()
+    kind: dict[str, Any] = {"margin": 2, "tta": True}
+    module = DigitClassifier(init_from="shipped", **kind).eval()
+    images, _ = digits.__getitems__(list(range(20)))
+    images = images.float() / 255
+    assert torch.equal(module(images), shipped(images))  # the EMA
+    assert torch.equal(module.network(images), shipped(images))
+    assert "init_from" not in module.hparams
+    watch = Watch()
+    fit = trainer(max_epochs=1, limit_val_batches=0, callbacks=[watch])
+    fit.fit(module.train(), loader(digits, 80, 20), loader(digits, 80, 20))
+    assert watch.lrs[0] == pytest.approx(0.001)
+    fit.save_checkpoint(tmp_path / "last.ckpt")
+    further = DigitClassifier(init_from=str(tmp_path / "last.ckpt"), **kind).eval()
+    assert torch.equal(further(images), module.eval()(images))
+    assert torch.equal(further.network(images), module(images))
+    [of_schedule] = torch.load(tmp_path / "last.ckpt", weights_only=True)["lr_schedulers"]
+    assert of_schedule["last_epoch"] == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "message"),
+    [
+        ("absent.pt", {}, "--model.init_from absent.pt: No such file"),
+        (
+            "shipped",
+            {"network": "TinyNet"},
+            "--model.init_from shipped holds another network: --model.network DigitNet",
+        ),
+        ("shipped", {"margin": 0}, "--model.margin 2"),
+        ("shipped", {"network": torch.nn.Identity()}, "no weights of a network of your own"),
+    ],
+)
+def test_weights_that_cannot_be_started_from_are_named(
+    source: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingError, match=re.escape(message)):
+        DigitClassifier(init_from=source, **settings)

@@ -203,7 +203,7 @@ def test_files_folders_and_patterns_in_order(
     assert len(lines) == len(expected)
     for line, (name, label) in zip(lines, expected, strict=True):
         file, digit, _ = line.rsplit("png", 1)[0] + "png", *line.split("png  ")[1].split("  ", 1)
-        assert (file, int(digit)) == (str(folder / f"{name}.png"), label)
+        assert (file, int(digit.rstrip("?"))) == (str(folder / f"{name}.png"), label)
 
 
 def test_json_has_a_line_for_every_file(

@@ -75,13 +75,9 @@ function readSample(reader, sample, ink) {
 // 28 x 28, white on black -> four times as large, dark on white: from it predict gets the same again.
 function enlarged(pixels) {
   const [by, side] = [4, 112]
-  const inside = value => Math.min(27, Math.max(0, value))
-  const level = (x, y) => pixels[28 * inside(y) + inside(x)]
   const levels = Uint8Array.from({ length: side * side }, (_, i) => {
-    const [x, y] = [((i % side) + 0.5) / by - 0.5, (Math.floor(i / side) + 0.5) / by - 0.5]
-    const [left, top] = [Math.floor(x), Math.floor(y)]
-    const mixed = row => level(left, row) * (left + 1 - x) + level(left + 1, row) * (x - left)
-    return byte(1 - mixed(top) * (top + 1 - y) - mixed(top + 1) * (y - top))
+    const [x, y] = [Math.floor((i % side) / by), Math.floor(i / side / by)]
+    return byte(1 - pixels[28 * y + x])
   })
   return { levels, side }
 }

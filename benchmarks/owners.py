@@ -1,0 +1,321 @@
+"""Whether a network learns a hand: fine-tuned on 50 digits of a writer, tested on the rest.
+
+    python benchmarks/owners.py WRITERS.csv.gz --work DIR
+
+WRITERS is a table with the columns `image` (of MNIST's training images, in their order) and
+`writer`; one can be made from the extended labels of QMNIST (Yadav and Bottou, Cold Case: The Lost
+MNIST Digits, 2019). A third of the writers are held out, and a base network is trained without
+them by a shortened reader.yaml. Of these the 20 with the most errors are owners. For each, the base
+is fine-tuned by finetune.yaml on a folder of 50 of their digits, as `--data.own_dir` takes it, and
+tested on the rest. The other held-out writers show what it forgets. `without` is the same
+fine-tuning on MNIST alone: what more training does by itself. Two more owners are styles, drawn
+into a writer's digits: a 1 with a serif and a barred 7; their base has seen no drawn digits.
+
+What is done is kept in DIR, so that a run that was broken off goes on. The result is
+benchmarks/results/owners.json.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import tempfile
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+from record import save
+from torch import Tensor
+
+import mnist_lit.data
+from mnist_lit.assets import test_digits
+from mnist_lit.callbacks import EpochSeed
+from mnist_lit.checkpoints import best_and_last
+from mnist_lit.console import quiet
+from mnist_lit.data import MNISTDataModule, RawMNIST, stratified_split
+from mnist_lit.device import default_precision, keep_freed_memory
+from mnist_lit.module import DigitClassifier
+from mnist_lit.network import Network
+from mnist_lit.strokes import Strokes
+from mnist_lit.weights import load_network
+
+ROOT = Path(__file__).parent.parent
+SEED = 60
+EPOCHS = 6  # of a base network
+OWNERS, DIGITS = 20, 50
+STYLES = {"serif 1": 1, "barred 7": 7}
+
+
+class WithoutWriters(MNISTDataModule):
+    """Trains on none of the images that are held out."""
+
+    def __init__(self, held_out: Tensor, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.held_out = held_out  # (60000,) bool
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            labels = RawMNIST(str(self.data_dir), train=True).targets
+            train, _ = stratified_split(labels, self.val_size)  # drawn and own digits are behind
+            kept = torch.ones(len(self.train_set), dtype=torch.bool)
+            kept[: len(train)] = ~self.held_out[train]
+            self.train_set.images = self.train_set.images[kept]
+            self.train_set.labels = self.train_set.labels[kept]
+
+
+def writers_of(table: Path) -> Tensor:
+    """(60000,) int64: who wrote each of MNIST's training images."""
+    writers = torch.full((60_000,), -1)
+    with gzip.open(table, "rt") as file:
+        for row in csv.DictReader(file):
+            writers[int(row["image"])] = int(row["writer"])
+    if (writers < 0).any():
+        raise SystemExit(f"{table}: not a row for each of the 60,000 images")
+    return writers
+
+
+def unseen(writers: Tensor) -> Tensor:
+    """A third of the writers, by a fixed draw."""
+    names = writers.unique()
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(SEED))
+    return names[order[: len(names) // 3]]
+
+
+def recipe(path: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings of trainer, model and data in a config file."""
+    config = yaml.safe_load(Path(path).read_text())
+    data = config["data"] | changes
+    data["strokes"] = Strokes(**data["strokes"])
+    return config["trainer"], config["model"], data
+
+
+def trainer_of(settings: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+    return Trainer(
+        **settings,
+        accelerator="cpu",
+        precision=default_precision("cpu"),  # type: ignore[arg-type]
+        callbacks=[EpochSeed(), *callbacks],
+        logger=False,
+        enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def train_base(path: Path, held_out: Tensor, **changes: Any) -> None:
+    """reader.yaml, shortened, without the images that are held out."""
+    if path.exists():
+        return
+    torch.manual_seed(SEED)
+    trainer, model, data = recipe(str(ROOT / "configs" / "reader.yaml"), **changes)
+    fit = trainer_of(trainer | {"max_epochs": EPOCHS}, [])
+    data_dir = str(path.parent / "data")
+    fit.fit(DigitClassifier(**model), WithoutWriters(held_out, data_dir=data_dir, **data))
+    fit.save_checkpoint(path, weights_only=True)
+
+
+def fine_tune(base: Path, own: Path | None, held_out: Tensor, config: str) -> tuple[Network, float]:
+    """A recipe from `base` on the digits in a folder; what it chose, and the seconds."""
+    trainer, model, data = recipe(config)
+    model["init_from"] = str(base)
+    torch.manual_seed(SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        best, _ = best_and_last("both/acc" if own else "val/acc")
+        best.dirpath = folder
+        started = time.perf_counter()
+        fit = trainer_of(trainer, [best])
+        own_dir = None if own is None else str(own)
+        module = WithoutWriters(
+            held_out, data_dir=str(base.parent / "data"), own_dir=own_dir, **data
+        )
+        fit.fit(DigitClassifier(**model), module)
+        return load_network(best.best_model_path), time.perf_counter() - started
+
+
+def errors(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+    """(N,) bool of images (N, 28, 28) uint8, without TTA, in a fifth of the time."""
+    network.tta = False
+    with torch.inference_mode():
+        logits = [network(part.unsqueeze(1).float() / 255) for part in images.split(500)]
+    return torch.cat(logits).argmax(dim=1) != labels
+
+
+def shares(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) -> indices of DIGITS to learn from, the same share of each digit, and of the rest."""
+    rest, own = stratified_split(labels, DIGITS)
+    return own, rest
+
+
+def write_folder(folder: Path, images: Tensor, labels: Tensor) -> None:
+    """As someone's own digits would come: dark on light, an image file each."""
+    for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+        path = folder / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC).save(path)
+
+
+def styled(images: Tensor, labels: Tensor, style: str) -> Tensor:
+    """The same digits with a serif at each 1, or a bar through each 7."""
+    random, changed = np.random.default_rng(SEED), images.clone()
+    for image in changed[labels == STYLES[style]].split(1):
+        pixels = image[0].numpy()
+        rows, columns = np.nonzero(pixels > 100)
+        if style == "serif 1":
+            top = rows.min()
+            start = (float(columns[rows <= top + 1].mean()), float(top))
+            end = (start[0] - random.uniform(4, 7), start[1] + random.uniform(3, 6))
+        else:
+            middle = 0.5 * (rows.min() + rows.max()) + random.uniform(-1, 2)
+            at = float(columns[np.abs(rows - middle) <= 1].mean())
+            tilt = random.uniform(-1, 0.5)
+            start = (at - random.uniform(3.5, 5.5), middle - tilt)
+            end = (at + random.uniform(3.5, 5.5), middle + tilt)
+        fine = np.zeros((28 * 8, 28 * 8), np.uint8)
+        begin, stop = (tuple(round(8 * x + 4) for x in point) for point in (start, end))
+        cv2.line(fine, begin, stop, 255, round(8 * random.uniform(1.8, 2.6)), cv2.LINE_AA)
+        line = cv2.resize(fine, (28, 28), interpolation=cv2.INTER_AREA)
+        np.maximum(pixels, line, out=pixels)
+    return changed
+
+
+def hardest(writers: Tensor, wrong: Tensor, held_out: Tensor) -> list[int]:
+    """The held-out writers, those with the most errors first."""
+    names, number = writers[held_out].unique(return_counts=True)
+    counts = [int(wrong[writers == name].sum()) for name in names]
+    order = sorted(range(len(names)), key=lambda i: (-counts[i], int(names[i])))
+    return [int(names[i]) for i in order if number[i] >= 2 * DIGITS - 10]
+
+
+class Bench:
+    """A base network, and what it was not trained on."""
+
+    def __init__(self, work: Path, name: str, writers: Tensor, **changes: Any) -> None:
+        self.base, self.writers = work / f"{name}.ckpt", writers
+        self.held_out = torch.isin(writers, unseen(writers))
+        train_base(self.base, self.held_out, **changes)
+        mnist = RawMNIST(str(work / "data"), train=True)
+        self.images, self.labels = mnist.data, mnist.targets
+        self.network = load_network(self.base)
+
+    def wrong(self) -> Tensor:
+        """(60000,) bool: the base network's errors among what is held out."""
+        kept = self.base.with_name(f"{self.base.stem}-errors.npy")
+        if not kept.exists():
+            wrong = np.zeros(len(self.writers), dtype=bool)
+            wrong[self.held_out] = errors(
+                self.network, self.images[self.held_out], self.labels[self.held_out]
+            )
+            np.save(kept, wrong)
+        return torch.from_numpy(np.load(kept))
+
+    def owner(self, images: Tensor, labels: Tensor, config: str) -> tuple[Network, dict[str, Any]]:
+        """A network fine-tuned on some of these images, and the errors on the rest."""
+        own, rest = shares(labels)
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(Path(folder), images[own], labels[own])
+            network, seconds = fine_tune(self.base, Path(folder), self.held_out, config)
+        return network, {
+            "seconds": seconds,
+            "tested": len(rest),
+            "before": int(errors(self.network, images[rest], labels[rest]).sum()),
+            "after": int(errors(network, images[rest], labels[rest]).sum()),
+        }
+
+
+def choose(bench: Bench, config: str) -> None:
+    """A recipe on three of the owners, and on 6,000 digits of other writers: nothing is kept."""
+    ranked = hardest(bench.writers, bench.wrong(), bench.held_out)
+    others = bench.held_out & ~torch.isin(bench.writers, torch.tensor(ranked[:OWNERS]))
+    random = torch.Generator().manual_seed(SEED)
+    some = others.nonzero().flatten()
+    some = some[torch.randperm(len(some), generator=random)[:6000]]
+    for name in ranked[:3]:
+        mine = bench.writers == name
+        network, figures = bench.owner(bench.images[mine], bench.labels[mine], config)
+        after = errors(network, bench.images[some], bench.labels[some])
+        figures["others"] = [int(bench.wrong()[some].sum()), int(after.sum())]
+        print(name, json.dumps(figures), flush=True)
+
+
+class Kept:
+    """What was measured so far, a line each in a file, by its name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in map(json.loads, lines)}
+
+    def add(self, name: str, figures: dict[str, Any]) -> None:
+        self.rows[name] = {"name": name, **figures}
+        with self.path.open("a") as file:
+            file.write(json.dumps(self.rows[name]) + "\n")
+        print(json.dumps(self.rows[name]), flush=True)
+
+
+def on_test(network: Network) -> int:
+    images, labels = test_digits()
+    return int(errors(network, images[:, 0], labels).sum())
+
+
+def measure(
+    bench: Bench, kept: Kept, owners: dict[str, tuple[Tensor, Tensor]], config: str
+) -> None:
+    """Each owner (images and labels), and the same fine-tuning without their digits."""
+    name = f"{bench.base.stem}, without"
+    if name not in kept.rows:
+        network, seconds = fine_tune(bench.base, None, bench.held_out, config)
+        after = {}
+        for owner, (images, labels) in owners.items():
+            _, rest = shares(labels)
+            after[owner] = int(errors(network, images[rest], labels[rest]).sum())
+        test = [on_test(bench.network), on_test(network)]
+        kept.add(name, {"seconds": seconds, "after": after, "test": test})
+    before = kept.rows[name]["test"][0]
+    for owner, (images, labels) in owners.items():
+        if owner not in kept.rows:
+            network, figures = bench.owner(images, labels, config)
+            kept.add(owner, {**figures, "test": [before, on_test(network)]})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("writers", type=Path, metavar="WRITERS")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--choose", action="store_true", help="on three of them, and no test")
+    parser.add_argument("--config", default=str(ROOT / "configs" / "finetune.yaml"))
+    args = parser.parse_args()
+    quiet()
+    keep_freed_memory()
+    mnist_lit.data.drawn_digits = cache(mnist_lit.data.drawn_digits)  # they are the same each time
+    warnings.simplefilter("ignore")  # of a batch that is smaller than another, and the like
+    args.work.mkdir(parents=True, exist_ok=True)
+    writers = writers_of(args.writers)
+    bench = Bench(args.work, "base", writers)
+    if args.choose:
+        choose(bench, args.config)
+        return
+    kept = Kept(args.work / "owners.jsonl")
+    names = hardest(writers, bench.wrong(), bench.held_out)[:OWNERS]
+    owners = {
+        f"{name}": (bench.images[writers == name], bench.labels[writers == name]) for name in names
+    }
+    measure(bench, kept, owners, args.config)
+    undrawn = Bench(args.work, "base-undrawn", writers, drawn=0)
+    some = undrawn.held_out.nonzero().flatten()[:1000]  # of many writers: the style is one's own
+    images, labels = undrawn.images[some], undrawn.labels[some]
+    styles = {style: (styled(images, labels, style), labels) for style in STYLES}
+    measure(undrawn, kept, styles, args.config)
+    save("owners", {"rows": list(kept.rows.values())}, epochs=EPOCHS, digits=DIGITS)
+
+
+if __name__ == "__main__":
+    main()

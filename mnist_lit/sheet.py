@@ -1,0 +1,270 @@
+"""A form to write one's own digits in, and its photo, cut up: `python -m mnist_lit.sheet`.
+
+    python -m mnist_lit.sheet --output sheet.pdf
+    python -m mnist_lit.sheet --read photo.jpg --output digits/
+
+Its corners have marks that tell which way up the sheet lies, and where the boxes are on a photo
+that was taken at an angle. They are ArUco markers (Garrido-Jurado et al., Automatic generation and
+detection of highly reliable fiducial markers under occlusion, 2014), which OpenCV finds.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from mnist_lit.errors import explain, printable
+from mnist_lit.files import free_path, written_whole
+from mnist_lit.images import UnreadableImageError, open_image
+from mnist_lit.ink import Array, Colors
+
+# In millimetres, from the upper left corner of an A4 sheet that lies on its side.
+WIDTH, HEIGHT = 297.0, 210.0
+MARK = 14.0
+MARKS = ((10.0, 10.0), (273.0, 10.0), (273.0, 186.0), (10.0, 186.0))  # of 0 to 3
+ROWS, COLUMNS = 10, 20
+LEFT, TOP, ACROSS, DOWN = 29.0, 29.0, 12.0, 15.4  # of the first box, and to the next
+BOX = (11.2, 14.2)
+LINE = 0.8  # at each edge of a box, left out for its printed line and for what the marks miss
+
+PIXELS = 7  # of a straightened sheet, in a millimetre
+FEWEST = 3  # corner marks, one of which may lie under a thumb
+# Ink is darker than its paper by this share of what the marks are; so is pencil.
+CONTRAST = 0.15
+LEAST_INK = 0.6  # square millimetres: a dot has less, a short 1 has more
+CORNER = 0.22  # of a box: a cross reaches into all four such corners of it
+SUFFIXES = (".pdf", ".png", ".svg")
+
+
+class NoSheetError(ValueError):
+    """The image does not show the form."""
+
+
+class Cut(NamedTuple):
+    """One box of a photo."""
+
+    row: int  # which is its digit
+    column: int
+    pixels: Colors  # (H, W, 3), what is inside of the box
+    state: str  # "filled", "empty" or "crossed out"
+
+
+def draw_form() -> Figure:
+    figure = Figure(figsize=(WIDTH / 25.4, HEIGHT / 25.4))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+    axes.axis("off")
+
+    def fill(x: float, y: float, width: float, height: float, color: str) -> None:
+        axes.add_patch(Rectangle((x, y), width, height, facecolor=color, linewidth=0))
+
+    for number, (x, y) in enumerate(MARKS):
+        bits = cv2.aruco.generateImageMarker(_marks(), number, 6)
+        cell = MARK / 6
+        fill(x, y, MARK, MARK, "black")
+        for row, column in np.argwhere(bits > 0):
+            fill(x + column * cell, y + row * cell, cell, cell, "white")
+    axes.text(
+        WIDTH / 2,
+        17,
+        "Write the digit of each row into its boxes, as you always do. Leave out what you like;"
+        " cross out a slip from corner to corner.",
+        ha="center",
+        va="center",
+        fontsize=10.5,
+    )
+    axes.text(
+        WIDTH / 2,
+        194,
+        "Then photograph or scan all of it:  mnist-lit sheet --read photo.jpg --output digits/",
+        ha="center",
+        va="center",
+        fontsize=9,
+        color="0.4",
+    )
+    for row in range(ROWS):
+        y = TOP + row * DOWN
+        axes.text(
+            LEFT - 5, y + BOX[1] / 2, str(row), ha="center", va="center", fontsize=20, color="0.3"
+        )
+        for column in range(COLUMNS):
+            x = LEFT + column * ACROSS
+            axes.add_patch(
+                Rectangle((x, y), *BOX, facecolor="none", edgecolor="0.75", linewidth=0.6)
+            )
+    return figure
+
+
+def cut_up(image: Image.Image) -> list[Cut]:
+    """A photo of the form (RGB, upright or not) -> its 200 boxes, row by row.
+
+    Raises:
+        NoSheetError: Fewer than three of its corner marks are in sight.
+    """
+    photo = np.asarray(image)
+    sheet = straightened(photo, find_marks(photo))
+    ink = _ink(sheet)
+    cuts = []
+    for row in range(ROWS):
+        for column in range(COLUMNS):
+            x, y = LEFT + column * ACROSS + LINE, TOP + row * DOWN + LINE
+            left, top = round(PIXELS * x), round(PIXELS * y)
+            width, height = (round(PIXELS * (side - 2 * LINE)) for side in BOX)
+            here = slice(top, top + height), slice(left, left + width)
+            cuts.append(Cut(row, column, sheet[here], _state(ink[here])))
+    return cuts
+
+
+def find_marks(photo: Colors) -> dict[int, Array]:
+    """(H, W, 3) -> the (4, 2) corners of each mark that is found, by its number.
+
+    Raises:
+        NoSheetError: They are fewer than three.
+    """
+    parameters = cv2.aruco.DetectorParameters()
+    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
+    parameters.adaptiveThreshWinSizeMax = 53  # a mark of a large photo is 100 pixels wide
+    detector = cv2.aruco.ArucoDetector(_marks(), parameters)
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    best: dict[int, Array] = {}
+    for zoom in (1, 2):  # a mark of a small photo has cells of few pixels
+        seen = grey if zoom == 1 else cv2.resize(grey, None, fx=2, fy=2)
+        corners, numbers, _ = detector.detectMarkers(seen)
+        found: dict[int, Array] = {}
+        for one, number in zip(corners, [] if numbers is None else numbers.ravel(), strict=True):
+            if number < len(MARKS):
+                # The centre of a pixel is not where it is after zooming.
+                found[int(number)] = ((one.reshape(4, 2) + 0.5) / zoom - 0.5).astype(np.float32)
+        if len(found) > len(best):
+            best = found
+        if len(best) == len(MARKS):
+            return best
+    if not best:
+        raise NoSheetError("no corner marks found: is the whole form in the picture, and sharp?")
+    if len(best) < FEWEST:
+        raise NoSheetError(f"{len(best)} of the 4 corner marks found: show the whole form")
+    return best
+
+
+def straightened(photo: Colors, marks: dict[int, Array]) -> Colors:
+    """The sheet as it was printed, PIXELS to a millimetre."""
+    square = np.array([[0, 0], [MARK, 0], [MARK, MARK], [0, MARK]])
+    printed = np.concatenate([square + MARKS[number] for number in marks])
+    seen = np.concatenate(list(marks.values()))
+    # The centre of the first pixel lies half of a pixel inside.
+    matrix, _ = cv2.findHomography(seen, PIXELS * printed - 0.5)
+    if matrix is None:
+        raise NoSheetError("the corner marks lie on a line")
+    size = round(PIXELS * WIDTH), round(PIXELS * HEIGHT)
+    border = {"borderMode": cv2.BORDER_REPLICATE}
+    sheet: Colors = cv2.warpPerspective(photo, matrix, size, flags=cv2.INTER_LINEAR, **border)
+    return sheet
+
+
+def _marks() -> "cv2.aruco.Dictionary":
+    return cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50)
+
+
+def _ink(sheet: Colors) -> npt.NDArray[np.bool_]:
+    """Where something stands that is darker than the paper around it; shadows do not count."""
+    grey = cv2.blur(sheet.min(axis=2), (3, 3))  # coloured ink is dark in one channel at least
+    wide = np.ones((round(4.5 * PIXELS),) * 2, dtype=np.uint8)
+    paper = cv2.blur(cv2.morphologyEx(grey, cv2.MORPH_CLOSE, wide), wide.shape)
+    dark = paper.astype(np.float32) - grey
+    return dark > np.maximum(CONTRAST * paper, 12)
+
+
+def _state(ink: npt.NDArray[np.bool_]) -> str:
+    """Of the inside of a box."""
+    opened = cv2.morphologyEx(ink.view(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(opened)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if not len(areas) or areas.max() < LEAST_INK * PIXELS**2:
+        return "empty"
+    down, across = (round(CORNER * side) for side in ink.shape)
+    corners = (
+        ink[rows, columns].any()
+        for rows in (slice(None, down), slice(-down, None))
+        for columns in (slice(None, across), slice(-across, None))
+    )
+    return "crossed out" if all(corners) else "filled"
+
+
+def write_form(path: Path) -> None:
+    with written_whole(path) as partial:
+        draw_form().savefig(partial, dpi=200)
+
+
+def write_cuts(folder: Path, name: str, cuts: list[Cut]) -> None:
+    """folder/7/NAME-03.png and so on; what is there is never written over."""
+    taken = set[Path]()
+    for cut in cuts:
+        if cut.state == "filled":
+            digit = folder / str(cut.row)
+            digit.mkdir(parents=True, exist_ok=True)
+            path = free_path(digit, f"{name}-{cut.column + 1:02d}", taken)
+            with written_whole(path) as partial:
+                Image.fromarray(cut.pixels).save(partial)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m mnist_lit.sheet",
+        usage="python -m mnist_lit.sheet [--read PHOTO ...] --output PATH",
+        description="Print a form to write digits in, or cut up photos of it.",
+    )
+    parser.add_argument(
+        "--read", nargs="+", metavar="PHOTO", help="photos or scans of forms that are filled in"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="the form, a .pdf, .png or .svg; with --read the folder that gets 0/ to 9/",
+    )
+    args = parser.parse_args(arguments)
+    where = f"--output {printable(str(args.output))}"
+    try:
+        if args.read is None:
+            if args.output.suffix.lower() not in SUFFIXES:
+                parser.error(f"{where}: a form is one of {' '.join(SUFFIXES)}")
+            write_form(args.output)
+            print(f"{args.output}: print it, fill it in, and photograph or scan it")
+            return
+        if args.output.exists() and not args.output.is_dir():
+            parser.error(f"{where}: with --read it is a folder")
+        failed = [file for file in args.read if not _read(file, args.output)]
+    except OSError as error:
+        sys.exit(f"error: {where}: {explain(error)}")
+    raise SystemExit(int(bool(failed)))
+
+
+def _read(file: str, folder: Path) -> bool:
+    """Whether a photo could be cut up; tells of it."""
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # which gets an error line
+    try:
+        cuts = cut_up(open_image(file))
+    except (OSError, NoSheetError, UnreadableImageError) as error:
+        print(f"error: {printable(file)}: {explain(error)}", file=sys.stderr)
+        return False
+    write_cuts(folder, Path(file).stem, cuts)
+    states = [cut.state for cut in cuts]
+    print(
+        f"{printable(file)}: {states.count('filled')} digits in {printable(str(folder))};"
+        f" {states.count('empty')} boxes empty, {states.count('crossed out')} crossed out"
+    )
+    return True
+
+
+if __name__ == "__main__":
+    main()
