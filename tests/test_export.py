@@ -128,7 +128,7 @@ def test_int8_that_classifies_worse_is_not_kept(
 
     int8 = exporting.FORMATS["pt"]._replace(write=write_worse, tolerances={"int8": None})
     monkeypatch.setitem(exporting.FORMATS, "pt", int8)
-    with pytest.raises(ValueError, match=r"^--int8 has \d+.\d\d % test accuracy, PyTorch 9\d"):
+    with pytest.raises(ValueError, match=r"^--int8 has \d+.\d\d % test accuracy, PyTorch \d+"):
         export(load_pretrained(), "pt", tmp_path / "net.pt", "int8")
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(exporting.FORMATS, "pt", int8._replace(write=exporting.write_pt))
