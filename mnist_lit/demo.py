@@ -1,25 +1,27 @@
-"""Draw a digit in the browser: `python -m mnist_lit.demo`, then open the address that it prints.
+"""Draw digits in the browser: `python -m mnist_lit.demo`, then open the address that it prints.
 
-The page posts each drawing as a PNG, a photo as it is, to `/read`, which prepares and classifies it
-as predict.py does a file; of several digits it shows the number, and how sure the least sure one
-is. Starlette and uvicorn serve it: the page is one file without a script or font from elsewhere,
-and sends nothing anywhere else.
+The page is that of bundle.py, and reads what is drawn by itself. A photo it posts as it is to
+`/read`, which prepares and classifies it as predict.py does a file. With `--collect DIR`, answers
+that are corrected are posted to `/collect` and written as DIR/7/NAME.png. Starlette and uvicorn
+serve it; nothing is sent anywhere else.
 """
 
 import argparse
 import asyncio
 import contextlib
-import io
+import errno
 import logging
+import os
 import queue
-import random
+import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import uvicorn
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -30,25 +32,28 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mnist_lit import load_pretrained
-from mnist_lit.assets import FILES, test_digits
+from mnist_lit.bundle import bundle
 from mnist_lit.decoder import Decoder
 from mnist_lit.errors import explain
+from mnist_lit.files import written_whole
 from mnist_lit.images import UnreadableImageError
 from mnist_lit.network import Network
-from mnist_lit.reading import Page, Reading
+from mnist_lit.reading import Digit, Page, Reading
 from mnist_lit.reading import read as read_pages
 from mnist_lit.sureness import Judge, load_judge
 
 MAX_BYTES = 20_000_000  # of one upload: a phone's photo has 2 to 12 MB
+MAX_CORRECTION = 100_000  # bytes of a corrected digit's picture, which has about 2,000
 MAX_IN_FLIGHT = 3 * MAX_BYTES  # of all uploads at once
 UPLOAD_SECONDS = 20  # for one upload, from this machine
 QUEUE_SECONDS = 30  # for a decoder
 IDLE_SECONDS = 5  # of a connection that asks for nothing
 CONNECTIONS = 200
 DECODERS = 2
+LABELS = tuple("0123456789")
+PNG = b"\x89PNG\r\n\x1a\n"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline';"
-    " style-src 'unsafe-inline'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "Content-Security-Policy": "frame-ancestors 'none'",  # the page itself says the rest
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -56,11 +61,12 @@ HEADERS = {
 }
 
 
-def make_app(network: Network, judge: Judge, decode: Callable[[bytes], Page]) -> Starlette:
-    page = (FILES / "demo.html").read_text("utf-8")
-    page = page.replace("PARAMETERS", f"{network.parameter_count:,}")
-    digits, _ = test_digits()
+def make_app(
+    network: Network, judge: Judge, decode: Callable[[bytes], Page], collect: Path | None = None
+) -> Starlette:
+    page = bundle(network, half=False, server=True)
     in_flight = 0  # bytes
+    collected = set[str]()  # names of files that this server has written, and may delete
 
     def read_image(body: bytes) -> Reading:
         return next(read_pages(judge, [decode(body)]))
@@ -68,11 +74,11 @@ def make_app(network: Network, judge: Judge, decode: Callable[[bytes], Page]) ->
     async def index(_: Request) -> Response:
         return Response(page, media_type="text/html")
 
-    async def read(request: Request) -> Response:
+    async def received(request: Request, most: int, use: Callable[[bytes], Response]) -> Response:
+        """What `use` makes of a body of up to `most` bytes from our own page, or an error."""
         nonlocal in_flight
-        origin = request.headers.get("Origin")
-        if origin not in (None, f"http://{request.headers['Host']}"):
-            return error("only the page of this server may ask", 403)
+        if refused := foreign(request):
+            return refused
         body = bytearray()
 
         async def receive() -> Response | None:
@@ -80,17 +86,15 @@ def make_app(network: Network, judge: Judge, decode: Callable[[bytes], Page]) ->
             async for chunk in request.stream():
                 in_flight += len(chunk)
                 body.extend(chunk)
-                if len(body) > MAX_BYTES:
-                    return error(f"more than {MAX_BYTES // 1_000_000} MB", 413)
+                if len(body) > most:
+                    return error(f"more than {most / 1_000_000:g} MB", 413)
                 if in_flight > MAX_IN_FLIGHT:
                     return error("too many uploads at once: try again", 503)
             return None
 
         try:
             refused = await asyncio.wait_for(receive(), UPLOAD_SECONDS)
-            if refused:
-                return refused
-            reading = await run_in_threadpool(read_image, bytes(body))
+            return refused or await run_in_threadpool(use, bytes(body))
         except asyncio.TimeoutError:
             return error(f"the upload took more than {UPLOAD_SECONDS} seconds", 408)
         except queue.Empty:
@@ -101,35 +105,88 @@ def make_app(network: Network, judge: Judge, decode: Callable[[bytes], Page]) ->
             return error(str(unreadable), 422)
         finally:
             in_flight -= len(body)
-        least = reading.least
-        return JSONResponse(
-            {
-                "digit": least.digit,
-                "number": reading.number,
-                "uncertain": reading.uncertain,
-                "probabilities": [round(value, 6) for value in least.probabilities],
-                "input": (least.pixels * 255).round().astype(int).ravel().tolist(),
-            }
-        )
 
-    async def sample(_: Request) -> Response:
-        """One of MNIST's 10,000 test digits, black on white."""
-        png = io.BytesIO()
-        Image.fromarray(255 - random.choice(digits)[0].numpy()).save(png, "PNG")
-        return Response(png.getvalue(), media_type="image/png")
+    async def read(request: Request) -> Response:
+        return await received(request, MAX_BYTES, lambda body: as_json(read_image(body)))
 
-    def error(message: str, status: int) -> Response:
-        return JSONResponse({"error": message}, status_code=status)
+    async def collect_(request: Request) -> Response:
+        """GET tells the folder, POST ?label=7 writes a PNG into it, DELETE ?name= takes it back."""
+        if request.method in ("GET", "HEAD"):
+            return JSONResponse({"folder": str(collect) if collect else None})
+        if collect is None:
+            return error("corrections are written only with --collect DIR", 404)
+        if request.method == "DELETE":
+            return forget(request, collect)
+        label = request.query_params.get("label", "")
+        if label not in LABELS:
+            return error("label must be a digit", 400)
+        return await received(request, MAX_CORRECTION, lambda body: keep(body, collect, label))
+
+    def keep(body: bytes, folder: Path, label: str) -> Response:
+        if not body.startswith(PNG):
+            return error("not a PNG image", 422)
+        read_image(body)  # what training would refuse is refused here
+        name = f"{label}/{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.png"
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as partial:
+                partial.write_bytes(body)
+        except OSError as failed:
+            return error(explain(failed), 507)
+        collected.add(name)
+        return JSONResponse({"name": name})
+
+    def forget(request: Request, folder: Path) -> Response:
+        name = request.query_params.get("name", "")
+        if refused := foreign(request):
+            return refused
+        if name not in collected:
+            return error("not a file of this server's", 404)
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as failed:
+            return error(explain(failed), 507)
+        collected.discard(name)
+        return JSONResponse({"name": name})
 
     return Starlette(
         routes=[
             Route("/", index),
             Route("/read", read, methods=["POST"]),
-            Route("/sample.png", sample),
+            Route("/collect", collect_, methods=["GET", "POST", "DELETE"]),
         ],
         # Another site's page that names its own host 127.0.0.1 is turned away.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
     )
+
+
+def foreign(request: Request) -> Response | None:
+    """A refusal of what the page of another origin asks."""
+    if request.headers.get("Origin") in (None, f"http://{request.headers['Host']}"):
+        return None
+    return error("only the page of this server may ask", 403)
+
+
+def error(message: str, status: int) -> Response:
+    return JSONResponse({"error": message}, status_code=status)
+
+
+def as_json(reading: Reading) -> Response:
+    """The number, and each digit as the page wants it."""
+
+    def told(digit: Digit) -> dict[str, Any]:
+        return {
+            "digit": digit.digit,
+            "probabilities": [round(value, 6) for value in digit.probabilities],
+            "sureness": round(digit.sureness, 6),
+            "uncertain": digit.uncertain,
+            "box": digit.box,
+            "pixels": (digit.pixels * 255).round().astype(int).ravel().tolist(),
+        }
+
+    lines = [[told(digit) for digit in row] for row in reading.rows]
+    return JSONResponse({"number": reading.number, "uncertain": reading.uncertain, "lines": lines})
 
 
 class Impatient(H11Protocol):
@@ -155,7 +212,9 @@ class Impatient(H11Protocol):
         self.loop.call_later(IDLE_SECONDS, self.watch)
 
 
-def serve(network: Network, judge: Judge, listener: socket.socket) -> None:
+def serve(
+    network: Network, judge: Judge, listener: socket.socket, collect: Path | None = None
+) -> None:
     """Until Ctrl-C."""
     pool = queue.SimpleQueue[Decoder]()
     decoders = [Decoder() for _ in range(DECODERS)]
@@ -170,7 +229,7 @@ def serve(network: Network, judge: Judge, listener: socket.socket) -> None:
             pool.put(decoder)
 
     config = uvicorn.Config(
-        make_app(network, judge, decode),
+        make_app(network, judge, decode, collect),
         http=Impatient,
         headers=list(HEADERS.items()),  # of every answer
         server_header=False,
@@ -192,8 +251,8 @@ def serve(network: Network, judge: Judge, listener: socket.socket) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m mnist_lit.demo",
-        usage="python -m mnist_lit.demo [--port N] [--ckpt PATH]",
-        description="Draw a digit in the browser.",
+        usage="python -m mnist_lit.demo [--port N] [--collect DIR] [--ckpt PATH]",
+        description="Draw digits in the browser.",
     )
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (8000); 0: any")
     parser.add_argument(
@@ -202,22 +261,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="PATH",
         help="training checkpoint instead of the shipped weights",
     )
+    parser.add_argument(
+        "--collect",
+        type=Path,
+        metavar="DIR",
+        help="write corrected digits to DIR/0 ... DIR/9, for --data.own_dir",
+    )
     args = parser.parse_args(arguments)
     try:
+        if args.collect:
+            args.collect.mkdir(parents=True, exist_ok=True)
+            if not os.access(args.collect, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as failed:
+        parser.error(f"--collect {args.collect}: {explain(failed)}")
+    try:
         network, judge = load_pretrained(args.ckpt), load_judge(args.ckpt)
-    except (OSError, ValueError) as error:
-        parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
+    except (OSError, ValueError) as failed:
+        parser.error(f"--ckpt {args.ckpt}: {explain(failed)}")
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", args.port))
             listener.listen(128)  # a browser that comes before uvicorn is ready waits
-        except (OSError, OverflowError) as error:
-            parser.error(f"--port {args.port}: {explain(error)}")
+        except (OSError, OverflowError) as failed:
+            parser.error(f"--port {args.port}: {explain(failed)}")
         torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
         port = listener.getsockname()[1]
-        print(f"draw a digit at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
-        serve(network, judge, listener)
+        print(f"draw digits at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
+        serve(network, judge, listener, args.collect)
 
 
 if __name__ == "__main__":

@@ -1,44 +1,36 @@
 """A trained network as one file for other programs: `python -m mnist_lit.export --output FILE`.
 
-Three formats: `onnx` for ONNX Runtime and its like, `pt2` for `torch.export.load`, and `pt`, the
-weights for `mnist_lit.weights.load_network`. Normalisation is inside, the batch size is free, the
-input `images` is (B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file appears under
-its name only after it has agreed with PyTorch on MNIST's whole test set.
+Four formats: `onnx` for ONNX Runtime and its like, `pt2` for `torch.export.load`, `pt`, the weights
+for `mnist_lit.weights.load_network`, and `html`, a page that reads digits in any browser, with no
+server and no network. Normalisation is inside, the batch size is free, the input `images` is
+(B, 1, 28, 28) in [0, 1] and the output `logits` is (B, 10). A file appears under its name only
+after it has agreed with PyTorch on MNIST's whole test set.
 """
 
 import argparse
 import io
+import json
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mnist_lit import __version__, load_pretrained
+from mnist_lit import javascript, load_pretrained
 from mnist_lit.assets import test_digits
+from mnist_lit.bundle import bundle, scripts_of
 from mnist_lit.errors import explain
 from mnist_lit.files import discard_partial, written_whole
 from mnist_lit.network import Network
+from mnist_lit.onnx_model import OPSETS, example, quiet, run_onnx, write_onnx
 from mnist_lit.weights import load_network
 
-TOLERANCE = 1e-4  # of a logit; float32 sums in another order differ by less
-DESCRIPTION = (
-    "classifies one handwritten digit. images: (B, 1, 28, 28) float32 in [0, 1], white on black, as"
-    " in MNIST; logits: (B, 10) float32, the largest is the digit's."
-)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hides the exporters' warnings, which are about their own workings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+MAX_DROP = 0.002  # of the accuracy, with int8: twenty of the test digits
 
 
 @contextmanager
@@ -60,46 +52,7 @@ def ended_cleanly() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def export_onnx(network: Network, path: Path) -> None:
-    import onnx
-
-    with quiet():
-        program = torch.onnx.export(
-            network,
-            (example(),),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    for node in model.graph.node:
-        node.ClearField("metadata_props")  # paths of the exporting machine
-    model.producer_name, model.producer_version = "mnist_lit", __version__
-    model.doc_string = f"{type(network).__name__} {DESCRIPTION}"
-    onnx.helper.set_model_props(
-        model,
-        {
-            "parameters": str(network.parameter_count),
-            "license": "MIT",
-            "classes": "0,1,2,3,4,5,6,7,8,9",
-        },
-    )
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
-
-
-def run_onnx(path: Path, images: Tensor) -> Tensor:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    [logits] = session.run(["logits"], {"images": images.numpy()})
-    return torch.from_numpy(logits)
-
-
-def export_pt2(network: Network, path: Path) -> None:
+def write_pt2(network: Network, path: Path, *_: object) -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(network, (example(),), dynamic_shapes=({0: batch},))
     for node in program.graph.nodes:
@@ -116,7 +69,7 @@ def run_pt2(path: Path, images: Tensor) -> Tensor:
     return logits
 
 
-def export_pt(network: Network, path: Path) -> None:
+def write_pt(network: Network, path: Path, *_: object) -> None:
     content = io.BytesIO()
     # As in a checkpoint, because the weights do not tell the margin and TTA.
     torch.save({"state_dict": network.state_dict(), "hyper_parameters": network.settings}, content)
@@ -128,38 +81,108 @@ def run_pt(path: Path, images: Tensor) -> Tensor:
     return logits
 
 
+def write_html(network: Network, path: Path, precision: str, *_: object) -> None:
+    path.write_text(bundle(network, half=precision == "half"), "utf-8")
+
+
+def run_html(path: Path, images: Tensor) -> Tensor:
+    """By the scripts of the page itself, without those that need a page."""
+    _, evaluate = javascript.engine()
+    scripts = scripts_of(path.read_text("utf-8"))
+    levels = (255 * images).round().byte().flatten().tolist()
+    logits = evaluate(
+        scripts["data"]
+        + f"\n{scripts['network.js']}"
+        + f"\nconst pixels = Float32Array.from(JSON.parse('{levels}'), level => level / 255)"
+        + f"\nJSON.stringify(Array.from(new DigitReader(MODEL).logits(pixels, {len(images)})))"
+    )
+    return torch.tensor(json.loads(logits)).view(-1, 10)
+
+
+class Format(NamedTuple):
+    """A kind of file."""
+
+    write: Callable[[Network, Path, str, int | None], None]  # to a path, precision, opset
+    run: Callable[[Path, Tensor], Tensor]  # (B, 1, 28, 28) -> (B, 10) logits
+    # Precision -> by how much a logit may differ. In single precision because float32 sums in
+    # another order do. With None only the accuracy counts. The first precision is the default.
+    tolerances: dict[str, float | None]
+
+
 FORMATS = {
-    "onnx": (export_onnx, run_onnx),
-    "pt2": (export_pt2, run_pt2),
-    "pt": (export_pt, run_pt),
+    "onnx": Format(write_onnx, run_onnx, {"single": 1e-4, "half": 0.05, "int8": None}),
+    "pt2": Format(write_pt2, run_pt2, {"single": 1e-4}),
+    "pt": Format(write_pt, run_pt, {"single": 1e-4}),
+    "html": Format(write_html, run_html, {"half": 0.05, "single": 1e-3}),
 }
 
 
-def example() -> Tensor:
-    return torch.rand(2, 1, 28, 28)  # two: a batch of one would be taken for a fixed size
+class Agreement(NamedTuple):
+    """How a file and PyTorch agree on the test digits."""
+
+    difference: float  # the largest of a logit
+    same: int  # digits that both classify alike
+    accuracy: float  # of the file
+    expected: float  # the accuracy of PyTorch
+    digits: int
 
 
-def export(network: Network, kind: str, output: Path) -> float:
-    """Write `network` to `output` as a `kind` of FORMATS -> largest difference of a logit.
+def export(
+    network: Network, kind: str, output: Path, precision: str = "", opset: int | None = None
+) -> Agreement:
+    """Write `network` to `output` as a `kind` of FORMATS.
 
     Raises:
         OSError: `output` cannot be written.
         ValueError: The file written disagrees with PyTorch on the test digits; it is not kept.
     """
-    write, run = FORMATS[kind]
+    precision = precision or next(iter(FORMATS[kind].tolerances))
+    tolerance = FORMATS[kind].tolerances[precision]
     with written_whole(output) as partial:
         partial.touch()  # fails here where the exporters would fail in their own ways
-        write(network, partial)
-        images, _ = test_digits()
-        largest, same = 0.0, True
-        with torch.inference_mode():
-            for batch in (images / 255).split(1000):
-                expected, logits = network(batch), run(partial, batch)
-                largest = max(largest, float((logits - expected).abs().max()))
-                same &= torch.equal(logits.argmax(dim=1), expected.argmax(dim=1))
-        if largest > TOLERANCE or not same:
-            raise ValueError(f"--format {kind} disagrees with PyTorch: logits by {largest:.2g}")
-    return largest
+        FORMATS[kind].write(network, partial, precision, opset)
+        agreement = compare(network, partial, FORMATS[kind].run)
+        difference, same, accuracy, expected, digits = agreement
+        if tolerance is None and accuracy < expected - MAX_DROP:
+            raise ValueError(
+                f"--{precision} has {100 * accuracy:.2f} % test accuracy, PyTorch"
+                f" {100 * expected:.2f} %"
+            )
+        if tolerance is not None and (difference > tolerance or same < digits):
+            raise ValueError(
+                f"--format {kind} disagrees with PyTorch: on {digits - same} of {digits:,} digits,"
+                f" logits by {difference:.2g}"
+            )
+    return agreement
+
+
+def compare(network: Network, path: Path, run: Callable[[Path, Tensor], Tensor]) -> Agreement:
+    """A network and the file made of it, on all test digits."""
+    images, labels = test_digits()
+    difference, same, right, expected_right = 0.0, 0, 0, 0
+    with torch.inference_mode():
+        batches = zip((images / 255).split(1000), labels.split(1000), strict=True)
+        for batch, classes in batches:
+            expected, logits = network(batch), run(path, batch)
+            difference = max(difference, float((logits - expected).abs().max()))
+            digits, expected_digits = logits.argmax(dim=1), expected.argmax(dim=1)
+            same += int((digits == expected_digits).sum())
+            right += int((digits == classes).sum())
+            expected_right += int((expected_digits == classes).sum())
+    number = len(labels)
+    return Agreement(difference, same, right / number, expected_right / number, number)
+
+
+def report(kind: str, found: Agreement) -> str:
+    """What the check of a file found, in a line."""
+    number = f"{found.digits:,} test digits"
+    by = f", run in {javascript.engine()[0]}" if kind == "html" else ""
+    if found.same == found.digits:
+        return f"all {number} classified as by PyTorch{by}, logits within {found.difference:.1g}"
+    return (
+        f"{100 * found.accuracy:.2f} % test accuracy, by PyTorch {100 * found.expected:.2f} %;"
+        f" {found.same:,} of {number} classified alike{by}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -176,23 +199,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="training checkpoint instead of the shipped weights",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", required=True, help="file to write")
+    parser.add_argument("--opset", type=int, metavar="N", help="of ONNX (what torch.onnx takes)")
+    precisions = parser.add_mutually_exclusive_group()
+    for precision, meaning in (
+        ("single", "32-bit weights (the default, but of html)"),
+        ("half", "16-bit weights: of html, as default, and onnx"),
+        ("int8", "8-bit weights and activations: of onnx"),
+    ):
+        precisions.add_argument(
+            f"--{precision}",
+            dest="precision",
+            action="store_const",
+            const=precision,
+            default="",
+            help=meaning,
+        )
     args = parser.parse_args(arguments)
+    offered = FORMATS[args.format].tolerances
+    if args.precision not in ("", *offered):
+        parser.error(f"--{args.precision}: --format {args.format} has --{', --'.join(offered)}")
+    if args.opset is not None:
+        if args.format != "onnx":
+            parser.error("--opset: of --format onnx alone")
+        if args.opset not in OPSETS:
+            parser.error(f"--opset {args.opset}: it is {OPSETS[0]} to {OPSETS[-1]}")
     try:
         network = load_network(args.ckpt) if args.ckpt else load_pretrained()
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     try:
         with ended_cleanly():
-            difference = export(network, args.format, args.output)
+            found = export(network, args.format, args.output, args.precision, args.opset)
     except ModuleNotFoundError as error:
         sys.exit(f"error: --format onnx needs {error.name}: pip install 'mnist_lit[export]'")
+    except javascript.NoEngineError:
+        sys.exit(
+            "error: --format html is checked by running its JavaScript, which needs mini-racer:"
+            " pip install 'mnist_lit[export]'"
+        )
     except OSError as error:
         sys.exit(f"error: --output {args.output}: {explain(error)}")
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(
-        f"{args.output}: {args.output.stat().st_size / 1000:.1f} kB; all 10,000 test digits"
-        f" classified as by PyTorch, logits within {difference:.1g}"
+        f"{args.output}: {args.output.stat().st_size / 1000:.1f} kB; {report(args.format, found)}"
     )
 
 

@@ -1,11 +1,10 @@
-"""The page in a real browser, and the server under hostile and many posts."""
+"""The page with its server, in a real browser, and the server under hostile and many posts."""
 
 import concurrent.futures
 import contextlib
 import io
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,24 +16,26 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from browser import TOO_LARGE, chromium, draw, opened
 from conftest import Survived
 from PIL import Image, ImageOps
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.decoder import Decoder
-from mnist_lit.demo import HEADERS, MAX_BYTES, MAX_IN_FLIGHT, main
+from mnist_lit.demo import HEADERS, MAX_BYTES, MAX_CORRECTION, MAX_IN_FLIGHT, main
 from mnist_lit.images import UnreadableImageError
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
 class Server:
-    def __init__(self, url: str, pid: int) -> None:
-        self.url, self.pid = url, pid
+    def __init__(self, url: str, pid: int, folder: Path) -> None:
+        self.url, self.pid, self.folder = url, pid, folder
 
-    def post(self, content: bytes, **options: object) -> httpx.Response:
-        return httpx.post(f"{self.url}read", content=content, timeout=30, **options)  # type: ignore[arg-type]
+    def post(self, content: bytes, path: str = "read", **options: object) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", content=content, timeout=30, **options)  # type: ignore[arg-type]
+
+    def collected(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
     def memory(self) -> int:
         """Resident megabytes."""
@@ -43,8 +44,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[tuple["subprocess.Popen[str]", Server]]:
-    command = [sys.executable, "-m", "mnist_lit.demo", "--port", "0"]
+def started(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", Server]]:
+    command = [sys.executable, "-m", "mnist_lit.demo", "--port", "0", "--collect", str(folder)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -52,14 +53,14 @@ def started() -> Iterator[tuple["subprocess.Popen[str]", Server]]:
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
         assert found
         try:
-            yield process, Server(found[0], process.pid)
+            yield process, Server(found[0], process.pid, folder)
         finally:
             process.terminate()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with started() as (process, server):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(tmp_path_factory.mktemp("own")) as (process, server):
         yield server
         process.terminate()
         assert process.stderr
@@ -77,71 +78,115 @@ def seven() -> bytes:
 
 @pytest.fixture(scope="module")
 def page(server: Server) -> Iterator[Page]:
-    if not CHROMIUM:
-        pytest.skip("needs chromium on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 900, "height": 620})
-        errors: list[str] = []
-        requested: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto(server.url)
+    with chromium() as browser, opened(browser, server.url) as page:
         yield page
-        assert errors == []
-        assert all(url.startswith((server.url, "blob:", "data:")) for url in requested)
-        browser.close()
 
 
-def draw(page: Page, *points: tuple[int, int]) -> None:
-    box = page.locator("#pad").bounding_box()
-    assert box
-    (x, y), *others = points
-    page.mouse.move(box["x"] + x, box["y"] + y)
-    page.mouse.down()
-    for x, y in others:
-        page.mouse.move(box["x"] + x, box["y"] + y, steps=8)
-    page.mouse.up()
+def test_the_page_draws_alone_and_asks_the_server_of_photos(page: Page, seven: bytes) -> None:
+    asked: list[str] = []
+    page.wait_for_load_state("networkidle")
+    page.on("request", lambda request: asked.append(f"{request.method} {request.url[-4:]}"))
+    number, verdict = page.locator("#number"), page.locator("#verdict")
+    draw(page, (-0.1, -0.3), (0.25, -0.3), (0.05, 0.3))
+    expect(number).to_have_text("7")
+    assert asked == []
+    page.set_input_files("#file", {"name": "no.png", "mimeType": "", "buffer": b"no image"})
+    expect(verdict).to_have_text(re.compile("^not an image"))
+    page.set_input_files("#file", {"name": "7.png", "mimeType": "", "buffer": seven})
+    expect(number).to_have_text("7")
+    expect(verdict).to_have_text(re.compile("^7 with"))
+    assert asked == ["POST read", "POST read"]
+    page.evaluate(TOO_LARGE, MAX_BYTES + 1)
+    expect(verdict).to_have_text(re.compile("more than 20 MB"))
+    assert asked == ["POST read", "POST read"]
+    page.evaluate("window.fetch = () => Promise.reject(new TypeError())")  # the server has gone
+    page.set_input_files("#file", {"name": "7.png", "mimeType": "", "buffer": seven})
+    expect(number).to_have_text("7")
+    expect(verdict).to_contain_text("The server does not answer")
+    page.reload()
 
 
-# Of what the network saw: the ink is 20 pixels high and at most 8 wide.
-LONG_AND_THIN = """() => {
-    const pixels = document.querySelector("#seen").getContext("2d").getImageData(0, 0, 28, 28).data;
-    const ink = [...Array(784).keys()].filter((i) => pixels[4 * i] > 128);
-    const span = (of) => Math.max(...ink.map(of)) - Math.min(...ink.map(of)) + 1;
-    return span((i) => Math.floor(i / 28)) === 20 && span((i) => i % 28) <= 8;
-}"""
-
-
-def test_draw_read_clear_and_upload(page: Page, seven: bytes) -> None:
-    digit = page.locator("#digit")
-    assert digit.inner_text().startswith("Draw here")
-    assert "17,506 parameters" in page.inner_text("main")
-    draw(page, (170, 60), (170, 280))
-    expect(digit).to_have_text("1")
-    assert page.locator("li.best").inner_text().startswith("1")
-    page.wait_for_function(LONG_AND_THIN)  # once the whole stroke is read
-    page.click("#clear")
-    assert digit.inner_text().startswith("Draw here")
-    draw(page, (90, 80), (230, 80), (140, 280))
-    expect(digit).to_have_text("7")
-    page.set_input_files(
-        "#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no image"}
-    )
-    expect(digit).to_have_text(re.compile("^not an image"))
-    page.set_input_files("#file", {"name": "7.png", "mimeType": "image/png", "buffer": seven})
-    expect(digit).to_have_text("7")
-    page.click("#clear")
-    page.click("#sample")
-    expect(digit).to_have_text(re.compile("^[0-9]$"))
+def test_the_page_has_the_server_write_corrections(page: Page, server: Server) -> None:
+    draw(page, (-0.2, -0.3), (0.2, -0.3), (0, 0.3))
+    expect(page.locator("#number")).to_have_text("7")
+    page.locator("#bars button").nth(1).click()
+    expect(page.locator("#kept")).to_contain_text(f"1 correction in {server.folder}")
+    [file] = server.collected()
+    assert file.parent.name == "1"
+    with Image.open(file) as image:
+        assert image.size == (128, 128)
+    page.locator("#bars button").nth(2).click()
+    expect(page.locator("#number")).to_have_text("2")
+    [file] = server.collected()
+    assert file.parent.name == "2"
+    page.locator("#bars button").nth(2).click()
+    expect(page.locator("#kept")).to_be_hidden()
+    assert server.collected() == []
 
 
 def test_a_post_is_read(server: Server, seven: bytes) -> None:
     answer = server.post(seven).json()
-    assert answer["digit"] == 7
-    assert len(answer["probabilities"]) == 10
-    assert len(answer["input"]) == 784
-    assert max(answer["input"]) == 255
+    assert answer["number"] == "7"
+    assert answer["uncertain"] is False
+    [[digit]] = answer["lines"]
+    assert digit["digit"] == 7
+    assert len(digit["probabilities"]) == 10
+    assert len(digit["pixels"]) == 784
+    assert max(digit["pixels"]) == 255
+    left, top, right, bottom = digit["box"]
+    assert 0 < left < right < 340
+    assert 0 < top < bottom < 340
+
+
+def test_corrections_are_written_and_taken_back(server: Server, seven: bytes) -> None:
+    assert httpx.get(f"{server.url}collect").json() == {"folder": str(server.folder)}
+    names = [server.post(seven, "collect?label=7").json()["name"] for _ in range(3)]
+    assert [str(path.relative_to(server.folder)) for path in server.collected()] == sorted(names)
+    assert all(path.read_bytes() == seven for path in server.collected())
+    for name in names:
+        answer = httpx.delete(f"{server.url}collect", params={"name": name})
+        assert answer.json() == {"name": name}
+    assert server.collected() == []
+    assert httpx.delete(f"{server.url}collect", params={"name": names[0]}).status_code == 404
+
+
+def test_hostile_corrections_write_and_delete_nothing(
+    server: Server, seven: bytes, survived: Survived
+) -> None:
+    others = server.folder / "7" / "mine.png"
+    others.parent.mkdir(exist_ok=True)
+    others.write_bytes(seven)
+    blank = io.BytesIO()
+    Image.new("L", (90, 90), 255).save(blank, "PNG")
+    refused = [
+        *(
+            server.post(seven, f"collect?label={label}")
+            for label in ("", "10", "x", "../7", "%C2%B2")
+        ),
+        server.post(seven, "collect"),
+        server.post(seven + bytes(MAX_CORRECTION), "collect?label=7"),
+        *(server.post(body, "collect?label=7") for body in (b"", b"no image", seven[:900])),
+        server.post(blank.getvalue(), "collect?label=7"),
+        server.post(seven, "collect?label=7", headers={"Origin": "http://evil.example"}),
+        server.post(seven, "collect?label=7", headers={"Host": "evil.example"}),
+        *(
+            httpx.delete(f"{server.url}collect", params={"name": name})
+            for name in ("7/mine.png", "../own/7/mine.png", str(others), "")
+        ),
+    ]
+    assert [answer.status_code for answer in refused if answer.status_code < 400] == []
+    assert [answer.status_code for answer in refused if answer.status_code >= 500] == []
+    assert server.collected() == [others]
+    others.unlink()
+    survived("hostile post", len(refused))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(server: Server, seven: bytes) -> None:
+    (server.folder / "5").write_text("in the way")
+    answer = server.post(seven, "collect?label=5")
+    assert answer.status_code == 507
+    assert answer.json()["error"] in ("File exists", "Not a directory")
+    (server.folder / "5").unlink()
 
 
 @pytest.mark.slow
@@ -151,11 +196,11 @@ def test_many_clients_at_once(server: Server, seven: bytes) -> None:
     def strokes(_: int) -> set[int]:
         with httpx.Client(timeout=60) as client:
             return {
-                client.post(f"{server.url}read", content=seven).json()["digit"] for _ in range(10)
+                client.post(f"{server.url}read", content=seven).json()["number"] for _ in range(10)
             }
 
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
-        assert set.union(*pool.map(strokes, range(50))) == {7}
+        assert set.union(*pool.map(strokes, range(50))) == {"7"}
 
 
 def hostile_posts(seven: bytes) -> Iterator[bytes]:
@@ -187,7 +232,7 @@ def test_hostile_posts_get_a_4xx_and_take_no_memory(
     for content in hostile_posts(seven):
         assert 400 <= server.post(content).status_code < 500
     assert server.memory() - before < 60
-    assert server.post(seven).json()["digit"] == 7
+    assert server.post(seven).json()["number"] == "7"
     survived("hostile post", 205)
 
 
@@ -208,7 +253,7 @@ def test_images_that_take_minutes_make_nobody_wait(
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(server.post, slow) for _ in range(4)]
         started = time.perf_counter()
-        assert server.post(seven).json()["digit"] == 7
+        assert server.post(seven).json()["number"] == "7"
         assert time.perf_counter() - started < 15
         for answer in answers:
             assert answer.result().status_code == 422
@@ -222,7 +267,7 @@ def test_the_page_of_another_origin_is_refused(server: Server, seven: bytes) -> 
         answer = server.post(seven, headers={"Origin": origin})
         assert answer.status_code == 403
     own = server.post(seven, headers={"Origin": f"http://127.0.0.1:{port}"})
-    assert own.json()["digit"] == 7
+    assert own.json()["number"] == "7"
 
 
 def test_every_answer_has_its_headers(server: Server, seven: bytes) -> None:
@@ -231,7 +276,7 @@ def test_every_answer_has_its_headers(server: Server, seven: bytes) -> None:
         httpx.get(f"{server.url}nothing"),
         httpx.get(f"{server.url}read"),
         httpx.get(server.url, headers={"Host": "evil.example"}),
-        httpx.get(f"{server.url}sample.png"),
+        httpx.get(f"{server.url}collect"),
         server.post(seven),
         server.post(b"no image"),
     ):
@@ -256,7 +301,7 @@ def test_silent_connections_shut_nobody_out(
     with contextlib.ExitStack() as stack:
         for i in range(250):
             silent = stack.enter_context(connect(server, b"GET / HT" if i % 2 else b""))
-        assert server.post(seven).json()["digit"] == 7
+        assert server.post(seven).json()["number"] == "7"
         silent.settimeout(30)
         assert silent.recv(1000) == b""  # closed by the server
     survived("hostile post", 250)
@@ -274,12 +319,12 @@ def test_uploads_in_flight_take_bounded_memory(
     deadline = time.monotonic() + 30
     while (answer := server.post(seven)).status_code == 503:
         assert time.monotonic() < deadline
-    assert answer.json()["digit"] == 7
+    assert answer.json()["number"] == "7"
     survived("hostile post", 20)
 
 
-def test_ctrl_c_does_not_wait_for_an_upload() -> None:
-    with started() as (process, server):
+def test_ctrl_c_does_not_wait_for_an_upload(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, server):
         with connect(server, POST + bytes(1000)):
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
@@ -325,7 +370,7 @@ def test_a_client_that_leaves_midway_is_no_error(server: Server, seven: bytes) -
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nPNG")
     time.sleep(0.3)
-    assert server.post(seven).json()["digit"] == 7
+    assert server.post(seven).json()["number"] == "7"
 
 
 @pytest.mark.parametrize(
@@ -333,6 +378,8 @@ def test_a_client_that_leaves_midway_is_no_error(server: Server, seven: bytes) -
     [
         (("--port", "99999"), "--port 99999"),
         (("--port", "http"), "--port"),
+        (("--collect", __file__), f"--collect {__file__}: File exists"),
+        (("--collect", "/proc/nowhere"), "--collect /proc/nowhere: No such file"),
         (("--ckpt", "missing.ckpt"), "--ckpt missing.ckpt: No such file"),
         (("--ckpt", __file__), "not a file of weights that can be read safely"),
     ],

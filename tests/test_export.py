@@ -16,7 +16,7 @@ from mnist_lit import export as exporting
 from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.export import export, main
-from mnist_lit.network import DigitNet
+from mnist_lit.network import DigitNet, Network
 from mnist_lit.weights import load_network
 
 
@@ -26,7 +26,7 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images, labels = embedded_test_digits()
     with pytest.MonkeyPatch.context() as patch:  # the slow test below takes all 10,000
         patch.setattr(exporting, "test_digits", lambda: (images[:500], labels[:500]))
-        assert export(load_pretrained(), "onnx", path) < 1e-4
+        assert export(load_pretrained(), "onnx", path).difference < 1e-4
     return path
 
 
@@ -67,9 +67,9 @@ def test_onnx_classifies_the_whole_test_set_as_pytorch_does(onnx_file: Path) -> 
 
 @pytest.fixture
 def few_test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An export is checked on 500 test digits instead of all 10,000."""
+    """An export is checked on 200 test digits instead of all 10,000."""
     images, labels = embedded_test_digits()
-    monkeypatch.setattr(exporting, "test_digits", lambda: (images[:500], labels[:500]))
+    monkeypatch.setattr(exporting, "test_digits", lambda: (images[:200], labels[:200]))
 
 
 @pytest.mark.usefixtures("few_test_digits")
@@ -78,7 +78,7 @@ def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = DigitNet(narrow=4, wide=6, margin=2, tta=True).eval()  # unlike the shipped one
     for kind in ("pt2", "pt"):
-        assert export(network, kind, tmp_path / f"net.{kind}") <= 1e-4
+        assert export(network, kind, tmp_path / f"net.{kind}").difference <= 1e-4
     expected = network(images)
     pt2 = torch.export.load(tmp_path / "net.pt2").module()
     torch.testing.assert_close(pt2(images), expected)
@@ -87,16 +87,72 @@ def test_pt2_and_pt_agree_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few_test_digits")
 def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_another(network: DigitNet, path: Path) -> None:
-        exporting.export_pt(DigitNet(network.input.conv.out_channels), path)
+    def write_another(network: Network, path: Path, *_: object) -> None:
+        exporting.write_pt(DigitNet(network.settings["narrow"]), path)
 
-    monkeypatch.setitem(exporting.FORMATS, "pt", (write_another, exporting.run_pt))
+    another = exporting.FORMATS["pt"]._replace(write=write_another)
+    monkeypatch.setitem(exporting.FORMATS, "pt", another)
     output = tmp_path / "net.pt"
     output.write_text("of before")
     with pytest.raises(ValueError, match="--format pt disagrees with PyTorch"):
         export(load_pretrained(), "pt", output)
     assert output.read_text() == "of before"
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.usefixtures("few_test_digits")
+def test_a_page_that_disagrees_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("py_mini_racer")
+    main(["--format", "html", "--output", str(tmp_path / "digits.html")])
+    said = capsys.readouterr().out
+    assert "all 200 test digits classified as by PyTorch, run in V8, logits within 0.0" in said
+    whole = exporting.bundle
+
+    def with_another_margin(network: Network, half: bool) -> str:
+        return whole(network, half).replace('"margin":2', '"margin":1')
+
+    monkeypatch.setattr(exporting, "bundle", with_another_margin)
+    with pytest.raises(ValueError, match="--format html disagrees with PyTorch"):
+        export(load_pretrained(), "html", tmp_path / "another.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.html"]
+
+
+@pytest.mark.usefixtures("few_test_digits")
+def test_int8_that_classifies_worse_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_worse(network: Network, path: Path, *_: object) -> None:
+        exporting.write_pt(DigitNet(network.settings["narrow"]), path)  # not trained
+
+    int8 = exporting.FORMATS["pt"]._replace(write=write_worse, tolerances={"int8": None})
+    monkeypatch.setitem(exporting.FORMATS, "pt", int8)
+    with pytest.raises(ValueError, match=r"^--int8 has \d+.\d\d % test accuracy, PyTorch \d+"):
+        export(load_pretrained(), "pt", tmp_path / "net.pt", "int8")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(exporting.FORMATS, "pt", int8._replace(write=exporting.write_pt))
+    found = export(load_pretrained(), "pt", tmp_path / "net.pt", "int8")
+    assert (found.same, found.accuracy) == (found.digits, found.expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["half", "single"])
+def test_the_page_classifies_the_whole_test_set_as_pytorch_does(
+    precision: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("py_mini_racer")
+    found = export(load_pretrained(), "html", tmp_path / "digits.html", precision)
+    assert found.same == found.digits == 10_000
+    assert found.difference < {"half": 0.05, "single": 1e-3}[precision]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["half", "int8"])
+def test_onnx_of_less_precision_keeps_its_accuracy(precision: str, tmp_path: Path) -> None:
+    found = export(load_pretrained(), "onnx", tmp_path / "net.onnx", precision)
+    assert found.accuracy >= found.expected - exporting.MAX_DROP
+    assert found.same >= (10_000 if precision == "half" else 9_980)
 
 
 def call(*arguments: str) -> object:
@@ -112,6 +168,10 @@ def call(*arguments: str) -> object:
     [
         ((), "--output"),
         (("--output", "x", "--format", "tflite"), "--format"),
+        (("--output", "x", "--format", "pt", "--half"), "--half: --format pt has --single"),
+        (("--output", "x", "--half", "--int8"), "--int8: not allowed with argument --half"),
+        (("--output", "x", "--opset", "3"), "--opset 3: it is 18 to 21"),
+        (("--output", "x", "--format", "html", "--opset", "20"), "--opset: of --format onnx"),
         (("--output", "x", "--ckpt", "missing.ckpt"), "--ckpt missing.ckpt: No such file"),
         (("--output", "x", "--ckpt", __file__), "not a file of weights that can be read safely"),
     ],

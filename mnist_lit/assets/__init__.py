@@ -26,9 +26,20 @@ def test_digits() -> "tuple[Tensor, Tensor]":
 
 def first_test_digit() -> "Tensor":
     """A seven, (1, 28, 28) uint8, without the time that it takes to unpack the others."""
+    return _first("t10k-images-idx3-ubyte.gz", 16, 28 * 28).view(1, 28, 28)
+
+
+def training_digits(number: int) -> "tuple[Tensor, Tensor]":
+    """The first of MNIST's training set: images (N, 1, 28, 28) uint8 and labels (N,) uint8."""
+    images = _first("train-images-idx3-ubyte.gz", 16, number * 28 * 28)
+    return images.view(-1, 1, 28, 28), _first("train-labels-idx1-ubyte.gz", 8, number)
+
+
+def _first(name: str, header: int, size: int) -> "Tensor":
+    """(size,) uint8, what follows a file's header; no more of it is unpacked."""
     import torch
 
-    packed = io.BytesIO((FILES / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
+    packed = io.BytesIO((FILES / "mnist" / name).read_bytes())
     with gzip.open(packed) as file:
-        content = file.read(16 + 28 * 28)
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[16:].view(1, 28, 28)
+        content = file.read(header + size)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[header:]
