@@ -64,8 +64,12 @@ def main() -> None:
         if not args.page:
             photograph(browser, file.as_uri())
         browser.close()
-    result = {"right": {variant: right[variant] for variant in VARIANTS}, "wrong": wrong}
-    result |= {"drawings": sum(right.values()) + len(wrong), "total": sum(right.values())}
+    result = {
+        "right": {variant: right[variant] for variant in VARIANTS},
+        "wrong": wrong,
+        "drawings": sum(right.values()) + len(wrong),
+        "total": sum(right.values()),
+    }
     print(json.dumps(result, indent=2))
     if not args.page:
         save("drawing", result)

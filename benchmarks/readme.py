@@ -224,6 +224,14 @@ def demo() -> str:
     )
 
 
+def drawing() -> str:
+    study = load("drawing")
+    right = study["right"]
+    rows = [["read right, of 52", *(str(number) for number in right.values())]]
+    head = table(" | ".join(["variant", *right]), rows)
+    return f"{head}\n\n{study['total']} of {study['drawings']} drawings are read right."
+
+
 FAULTS = {
     "killed": "SIGKILL during a fit, at 24 moments and around the writing of every checkpoint:"
     " resumed, it ends with the same weights and metrics, bit for bit",
@@ -366,6 +374,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "processes": processes,
     "inference": inference,
     "demo": demo,
+    "drawing": drawing,
     "reliability": reliability,
     "robustness": robustness,
     "writers": writers,

@@ -77,8 +77,8 @@ def make_app(
     async def received(request: Request, most: int, use: Callable[[bytes], Response]) -> Response:
         """What `use` makes of a body of up to `most` bytes from our own page, or an error."""
         nonlocal in_flight
-        if refused := foreign(request):
-            return refused
+        if answer := foreign(request):
+            return answer
         body = bytearray()
 
         async def receive() -> Response | None:
@@ -93,8 +93,9 @@ def make_app(
             return None
 
         try:
-            refused = await asyncio.wait_for(receive(), UPLOAD_SECONDS)
-            return refused or await run_in_threadpool(use, bytes(body))
+            if refused := await asyncio.wait_for(receive(), UPLOAD_SECONDS):
+                return refused
+            return await run_in_threadpool(use, bytes(body))
         except asyncio.TimeoutError:
             return error(f"the upload took more than {UPLOAD_SECONDS} seconds", 408)
         except queue.Empty:

@@ -4,7 +4,7 @@
   const SETTLED = 700 // ms without a change, after which a screen reader is told
   const DOUBT = 0.05 // as reading.py weighs one way to take a page against another
   const $ = id => document.getElementById(id)
-  const percent = p => `${(100 * p).toFixed(1)} %`
+  const percent = p => `${(100 * p).toFixed(1)}\u00a0%`
 
   const reader = new DigitReader(MODEL)
   const kept = new Corrections()
