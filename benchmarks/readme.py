@@ -296,7 +296,8 @@ def sureness() -> str:
     return (
         f"{table(header, [['accuracy', *(f'{100 * x:.1f} %' for x in right)]])}\n\n"
         f"{100 * study['nothing_refused']:.0f} % of letters and scribbles are marked, for"
-        f" {100 * study['marked']:.1f} % of the right digits. By the softmax alone, {100 * study['by_softmax']:.0f} % would be."
+        f" {100 * study['marked']:.1f} % of the right digits. By the softmax alone,"
+        f" {100 * study['by_softmax']:.0f} % would be."
     )
 
 
