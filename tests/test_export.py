@@ -123,10 +123,17 @@ def test_a_page_that_disagrees_is_not_kept(
 def test_int8_that_classifies_worse_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "MAX_DROP", -0.02)  # no accuracy is above 100 %
-    with pytest.raises(ValueError, match=r"^--int8 has 9\d.\d\d % test accuracy, PyTorch 9\d"):
-        export(load_pretrained(), "onnx", tmp_path / "net.onnx", "int8")
+    def write_worse(network: Network, path: Path, *_: object) -> None:
+        exporting.write_pt(DigitNet(network.settings["narrow"]), path)  # not trained
+
+    int8 = exporting.FORMATS["pt"]._replace(write=write_worse, tolerances={"int8": None})
+    monkeypatch.setitem(exporting.FORMATS, "pt", int8)
+    with pytest.raises(ValueError, match=r"^--int8 has \d+.\d\d % test accuracy, PyTorch \d+"):
+        export(load_pretrained(), "pt", tmp_path / "net.pt", "int8")
     assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(exporting.FORMATS, "pt", int8._replace(write=exporting.write_pt))
+    found = export(load_pretrained(), "pt", tmp_path / "net.pt", "int8")
+    assert (found.same, found.accuracy) == (found.digits, found.expected)
 
 
 @pytest.mark.slow

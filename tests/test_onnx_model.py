@@ -15,7 +15,7 @@ from mnist_lit.onnx_model import OPSETS, run_onnx, write_onnx
     ("precision", "opset", "kilobytes", "tolerance"),
     [
         ("single", OPSETS[0], 85, 1e-4),
-        ("single", OPSETS[-1], 85, 1e-4),
+        pytest.param("single", OPSETS[-1], 85, 1e-4, marks=pytest.mark.slow),
         ("half", None, 50, 0.05),
         ("int8", None, 45, 1),
     ],
