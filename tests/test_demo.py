@@ -99,7 +99,7 @@ def test_the_page_draws_alone_and_asks_the_server_of_photos(page: Page, seven: b
     page.evaluate(TOO_LARGE, MAX_BYTES + 1)
     expect(verdict).to_have_text(re.compile("more than 20 MB"))
     assert asked == ["POST read", "POST read"]
-    page.evaluate("window.fetch = () => Promise.reject(new TypeError())")  # the server has gone
+    page.evaluate("() => { window.fetch = () => Promise.reject(new TypeError()) }")  # it has gone
     page.set_input_files("#file", {"name": "7.png", "mimeType": "", "buffer": seven})
     expect(number).to_have_text("7")
     expect(verdict).to_contain_text("The server does not answer")

@@ -186,8 +186,7 @@ def test_drawing_and_answer_fit_one_screen(browser: Browser, url: str, screen: s
             assert button.evaluate("button => button.scrollWidth <= button.clientWidth + 1")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", ["desk", "phone"])
+@pytest.mark.parametrize(("screen", "scheme"), [("desk", "light"), ("phone", "dark")])
 def test_axe_finds_nothing(browser: Browser, url: str, screen: str, scheme: Any) -> None:
     with opened(browser, url, SCREENS[screen], color_scheme=scheme, bypass_csp=True) as page:
         for _ in range(2):
@@ -336,6 +335,7 @@ def test_each_sample_is_read(page: Page) -> None:
         expect_number(page, "[0-9]")
 
 
+@pytest.mark.slow
 def test_tiny_drawings_are_read_as_large_ones(page: Page) -> None:
     """Under the pen they are blobs; their paths are not."""
     tiny = [drawing for drawing in drawings() if drawing.variant == "tiny"]

@@ -155,17 +155,17 @@ function picture(strokes) {
 
 // Darkens what lies within `radius` of a line, softly at its edge.
 function line(levels, [fromX, fromY], [toX, toY], radius) {
-  const [acrossX, acrossY] = [toX - fromX, toY - fromY]
+  const acrossX = toX - fromX, acrossY = toY - fromY
   const length = acrossX * acrossX + acrossY * acrossY || 1
   const [reach, most] = [radius + 1, SIDE - 1]
   const right = Math.min(most, Math.ceil(Math.max(fromX, toX) + reach))
   const bottom = Math.min(most, Math.ceil(Math.max(fromY, toY) + reach))
   for (let y = Math.max(0, Math.floor(Math.min(fromY, toY) - reach)); y <= bottom; y++) {
     for (let x = Math.max(0, Math.floor(Math.min(fromX, toX) - reach)); x <= right; x++) {
-      const [ownX, ownY] = [x + 0.5 - fromX, y + 0.5 - fromY]
+      const ownX = x + 0.5 - fromX, ownY = y + 0.5 - fromY
       const along = Math.min(1, Math.max(0, (ownX * acrossX + ownY * acrossY) / length))
-      const away = Math.hypot(ownX - along * acrossX, ownY - along * acrossY)
-      const level = Math.min(1, radius + 0.5 - away)
+      const awayX = ownX - along * acrossX, awayY = ownY - along * acrossY
+      const level = Math.min(1, radius + 0.5 - Math.sqrt(awayX * awayX + awayY * awayY))
       if (level > levels[y * SIDE + x]) levels[y * SIDE + x] = level
     }
   }
