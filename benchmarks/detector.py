@@ -56,7 +56,7 @@ from mnist_lit.weights import load_network  # noqa: E402
 ASSETS = ROOT / "mnist_lit" / "assets"
 NARROW, WIDE = 14, 24
 STICK = 0.2  # width by length, of what nobody tells from a 1
-MARKED = 0.018  # of the digits that are read right, on what is kept back
+MARKED = 0.012  # of the digits that are read right, on what is kept back
 IMAGES, SEEDS, KEPT_BACK = 7000, (31, 32), (3000, 34)  # what is drawn: images, seeds
 OTHERS = 20_000  # digits by mnist_lit/hands.py, and as many characters
 PAIRS = 6000  # of digits in one image

@@ -163,22 +163,25 @@ def write_folder(folder: Path, images: Tensor, labels: Tensor) -> None:
         Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC).save(path)
 
 
-def styled(images: Tensor, labels: Tensor, style: str) -> Tensor:
-    """The same digits with a serif at each 1, or a bar through each 7."""
+def styled(images: Tensor, labels: Tensor, style: str, size: float = 1) -> Tensor:
+    """The same digits with a serif at each 1, or a bar through each 7, larger by `size`."""
     random, changed = np.random.default_rng(SEED), images.clone()
-    for image in changed[labels == STYLES[style]].split(1):
-        pixels = image[0].numpy()
+    for i in (labels == STYLES[style]).nonzero().flatten().tolist():
+        pixels = changed[i].numpy()  # the same memory
         rows, columns = np.nonzero(pixels > 100)
         if style == "serif 1":
             top = rows.min()
             start = (float(columns[rows <= top + 1].mean()), float(top))
-            end = (start[0] - random.uniform(4, 7), start[1] + random.uniform(3, 6))
+            end = (
+                start[0] - size * random.uniform(4, 7),
+                start[1] + size * random.uniform(3, 6),
+            )
         else:
             middle = 0.5 * (rows.min() + rows.max()) + random.uniform(-1, 2)
             at = float(columns[np.abs(rows - middle) <= 1].mean())
             tilt = random.uniform(-1, 0.5)
-            start = (at - random.uniform(3.5, 5.5), middle - tilt)
-            end = (at + random.uniform(3.5, 5.5), middle + tilt)
+            start = (at - size * random.uniform(3.5, 5.5), middle - tilt)
+            end = (at + size * random.uniform(3.5, 5.5), middle + tilt)
         fine = np.zeros((28 * 8, 28 * 8), np.uint8)
         begin, stop = (tuple(round(8 * x + 4) for x in point) for point in (start, end))
         cv2.line(fine, begin, stop, 255, round(8 * random.uniform(1.8, 2.6)), cv2.LINE_AA)

@@ -295,8 +295,9 @@ def sureness() -> str:
     header = "share kept | " + " | ".join(f"{100 * x:.0f} %" for x in shares)
     return (
         f"{table(header, [['accuracy', *(f'{100 * x:.1f} %' for x in right)]])}\n\n"
-        f"{100 * study['nothing_refused']:.0f} % of letters and scribbles are marked, for 2 % of"
-        f" the right digits. By the softmax alone, {100 * study['by_softmax']:.0f} % would be."
+        f"{100 * study['nothing_refused']:.0f} % of letters and scribbles are marked, for"
+        f" {100 * study['marked']:.1f} % of the right digits. By the softmax alone,"
+        f" {100 * study['by_softmax']:.0f} % would be."
     )
 
 
@@ -329,6 +330,35 @@ def wild() -> str:
     return table("source | images | right | marked `?` | wrong at 95 % and more", rows)
 
 
+def owners() -> str:
+    """Errors on writers' own digits, before and after, and what was forgotten."""
+    rows = {row["name"]: row for row in load("owners")["rows"]}
+    controls = {name: row for name, row in rows.items() if "without" in name}
+    styles = [name for name in rows if not name.isdigit() and name not in controls]
+    groups = {"20 writers": [name for name in rows if name.isdigit()]}
+    groups |= {name: [name] for name in styles}
+    table_rows = []
+    for group, names in groups.items():
+        control = controls["base, without" if names[0].isdigit() else "base-undrawn, without"]
+        some = [rows[name] for name in names]
+        tested, before, after = (sum(r[key] for r in some) for key in ("tested", "before", "after"))
+        without = sum(control["after"][name] for name in names)
+        test = [100 - r["test"][1] / 100 for r in some]
+        table_rows.append(
+            [
+                group,
+                f"{tested:,}",
+                f"{before}",
+                f"**{after}**",
+                f"{without}",
+                f"{100 - some[0]['test'][0] / 100:.2f}",
+                f"{statistics.mean(test):.2f} ({span(test, '.2f')})",
+            ]
+        )
+    header = "whose digits | tested | errors before | after | after, with MNIST alone"
+    return table(f"{header} | MNIST test accuracy before, % | after, %", table_rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "recipes": recipe_table,
     "studies": studies,
@@ -349,6 +379,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reliability": reliability,
     "robustness": robustness,
     "writers": writers,
+    "owners": owners,
 }
 
 

@@ -216,7 +216,15 @@ def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
     good = [p for p in loose if not at_border(p) and not _line(p) and not _blob(p)]
     if not good:
         good = [p for p in loose if not _line(p) and not _blob(p)] or loose
-    main = max(good, key=lambda part: part.area * part.height)
+    main = max([p for p in good if not _stick(p)] or good, key=lambda part: part.area * part.height)
+
+    def side_of_frame(part: Part) -> bool:
+        middle = (part.x + part.width / 2) / width
+        above, below = main.y - part.y, part.y + part.height - main.y - main.height
+        uneven = max(abs(above), abs(below)) > 0.15 * main.height
+        return _stick(part) and not _stick(main) and not 0.15 < middle < 0.85 and uneven
+
+    loose = [part for part in loose if not side_of_frame(part)]
     fit = [p for p in loose if 0.45 * main.height <= p.height <= 2.2 * main.height]
     tall = [part for part in fit if part in good]
     cut = [p for p in fit if at_border(p) and not _line(p) and not _along_border(p)]
@@ -283,6 +291,11 @@ def _line(part: Part) -> bool:
     if part.width >= 6 * part.height:
         return True
     return part.height >= 12 * part.width
+
+
+def _stick(part: Part) -> bool:
+    """A 1, or a side of a frame."""
+    return part.height > 4 * part.width
 
 
 def _blob(part: Part) -> bool:

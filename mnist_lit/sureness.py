@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 # (B, 28, 28) in [0, 1] -> (B, 11): the probabilities of the digits 0 to 9, then the sureness.
 Judge = Callable[[Array], Array]
-LEAST = 0.307  # sureness, below which an answer is not vouched for
+LEAST = 0.293  # sureness, below which an answer is not vouched for
 TEMPERATURE = 1.6  # of the shipped weights
 NONE = 10  # the detector's class of what is no digit
 

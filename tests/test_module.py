@@ -335,14 +335,14 @@ def test_a_fit_starts_from_trained_weights_with_a_schedule_of_its_own(
     assert "init_from" not in module.hparams
     watch = Watch()
     fit = trainer(max_epochs=1, limit_val_batches=0, callbacks=[watch])
-    fit.fit(module.train(), loader(digits, 80, 20), loader(digits, 80, 20))
+    fit.fit(module.train(), loader(digits, 200, 10), loader(digits, 200, 10))
     assert watch.lrs[0] == pytest.approx(0.001)
     fit.save_checkpoint(tmp_path / "last.ckpt")
     further = DigitClassifier(init_from=str(tmp_path / "last.ckpt"), **kind).eval()
     assert torch.equal(further(images), module.eval()(images))
     assert torch.equal(further.network(images), module(images))
     [of_schedule] = torch.load(tmp_path / "last.ckpt", weights_only=True)["lr_schedulers"]
-    assert of_schedule["last_epoch"] == 4
+    assert of_schedule["last_epoch"] == 20
 
 
 @pytest.mark.parametrize(
@@ -363,3 +363,16 @@ def test_weights_that_cannot_be_started_from_are_named(
 ) -> None:
     with pytest.raises(SettingError, match=re.escape(message)):
         DigitClassifier(init_from=source, **settings)
+
+
+def test_the_ema_begins_with_the_weights_that_a_fit_starts_from(digits: Digits) -> None:
+    module = DigitClassifier(init_from="shipped", margin=2, tta=True, ema_decay=0.9)
+    expected = load_pretrained().output.conv.weight.clone()  # type: ignore[union-attr, operator]
+    watch = Watch()
+    fit = trainer(max_epochs=1, limit_val_batches=0, callbacks=[watch])
+    fit.fit(module, loader(digits, 80, 20), loader(digits, 80, 20))
+    for weight in watch.weights:
+        expected = 0.9 * expected + 0.1 * weight
+    averaged: Any = module.ema.module
+    assert torch.allclose(averaged.output.conv.weight, expected, atol=1e-6)
+    assert not torch.allclose(watch.weights[-1], expected, atol=1e-4)
