@@ -1,11 +1,11 @@
-"""What each exported file is: its size, test accuracy, latency and throughput on one core.
+"""What each exported file is: its size, test accuracy and latency on one core.
 
     python benchmarks/inference.py
 
 Every file is made and checked on the 10,000 test digits as `mnist-lit export` does it. The programs
-then take turns, round after round, on one thread each: PyTorch, ONNX Runtime, OpenCV and, for the
-page, V8. Of each the fastest round is kept, because what else a machine does only adds to it, in
-benchmarks/results/inference.json.
+then take turns at one digit, round after round, on one thread each: PyTorch, ONNX Runtime, OpenCV
+and, for the page, V8. Of each the fastest round is kept, because what else a machine does only adds
+to it, in benchmarks/results/inference.json.
 """
 
 import json
@@ -36,7 +36,7 @@ FILES = (  # format, precision, what runs it
     ("html", "half", "V8"),
     ("html", "single", "V8"),
 )
-BATCHES = ((1, 200), (1000, 4))  # digits, rounds
+ROUNDS = 200
 Program = Callable[[Tensor], object]
 
 
@@ -59,13 +59,12 @@ def program(runtime: str, path: Path) -> Program:
         return lambda images: session.run(None, {"images": images.numpy()})
     racer, scripts = MiniRacer(), scripts_of(path.read_text("utf-8"))
     racer.eval(scripts["data"] + scripts["network.js"])
-    racer.eval("const reader = new DigitReader(MODEL), given = {}")
-    for batch, _ in BATCHES:  # so that they are not passed each time
-        levels = json.dumps(test_digits()[0][:batch].flatten().tolist())
-        racer.eval(f"given[{batch}] = Float32Array.from(JSON.parse('{levels}'), x => x / 255)")
+    racer.eval("const reader = new DigitReader(MODEL)")
+    levels = json.dumps(test_digits()[0][0].flatten().tolist())
+    racer.eval(f"const digit = Float32Array.from(JSON.parse('{levels}'), level => level / 255)")
 
-    def read(images: Tensor) -> object:
-        return racer.eval(f"reader.logits(given[{len(images)}], {len(images)})[0]")
+    def read(_: Tensor) -> object:
+        return racer.eval("reader.logits(digit, 1)[0]")
 
     return read
 
@@ -74,7 +73,6 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     network = load_pretrained()
-    images = test_digits()[0] / 255
     rows: list[dict[str, Any]] = []
     programs: list[Program] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -89,21 +87,20 @@ def main() -> None:
             rows.append(row)
             programs.append(program(runtime, path))
             print(row, flush=True)
-    for batch, rounds in BATCHES:
-        few = images[:batch]
-        seconds: list[list[float]] = [[] for _ in programs]
-        with torch.inference_mode():
-            for run in programs:
-                run(few)
-            for _ in range(rounds):
-                for run, taken in zip(programs, seconds, strict=True):
-                    start = time.perf_counter()
-                    run(few)
-                    taken.append(time.perf_counter() - start)
-        for row, taken in zip(rows, seconds, strict=True):
-            row[f"seconds_{batch}"] = fastest = min(taken)
-            name = f"{row['format']}, {row['precision']}, {row['runtime']}"
-            print(f"{name:28}{batch:5} digits {1000 * fastest:9.2f} ms")
+    digit = test_digits()[0][:1] / 255
+    seconds: list[list[float]] = [[] for _ in programs]
+    with torch.inference_mode():
+        for run in programs:
+            run(digit)
+        for _ in range(ROUNDS):
+            for run, taken in zip(programs, seconds, strict=True):
+                start = time.perf_counter()
+                run(digit)
+                taken.append(time.perf_counter() - start)
+    for row, taken in zip(rows, seconds, strict=True):
+        row["seconds"] = min(taken)
+        name = f"{row['format']}, {row['precision']}, {row['runtime']}"
+        print(f"{name:28}{1000 * row['seconds']:9.2f} ms")
     save("inference", {"files": rows}, onnxruntime=onnxruntime.__version__, threads=1)
 
 
