@@ -9,7 +9,10 @@ import pytest
 
 from mnist_lit.__main__ import VERBS, main
 
-MISSED = {"train": "--flag", "predict": "FILE", "export": "--output", "demo": "--flag"}
+MISSED = {
+    **{"train": "--flag", "predict": "FILE", "export": "--output"},
+    **{"demo": "--flag", "sheet": "--output"},
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)
