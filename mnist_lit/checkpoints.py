@@ -71,7 +71,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
-        torch.save(checkpoint, content)
+        torch.save(_without_sharing(checkpoint), content)
         with written_whole(path) as partial, partial.open("wb") as file:
             file.write(content.getbuffer())
             file.flush()
@@ -83,6 +83,18 @@ class WholeCheckpoints(TorchCheckpointIO):
         if content.get("callbacks") is None:
             content["callbacks"] = {}  # else Lightning would not call Restored.on_load_checkpoint
         return content
+
+
+def _without_sharing(value: Any) -> Any:
+    """A checkpoint without a list or dictionary in two places, which trust.py refuses.
+
+    Lightning's StochasticWeightAveraging puts the state of its schedule into two.
+    """
+    if type(value) is dict:
+        return {key: _without_sharing(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_without_sharing(item) for item in value)
+    return value
 
 
 class Restored(Callback):

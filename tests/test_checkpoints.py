@@ -108,6 +108,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_stands_in_two_places_of_a_checkpoint_is_read(tmp_path: Path) -> None:
+    path, rates = tmp_path / "x.ckpt", [0.5]
+    writer = WholeCheckpoints()
+    writer.save_checkpoint({"a": {"rates": rates}, "b": ([rates], rates)}, path)
+    expected = {"a": {"rates": [0.5]}, "b": ([[0.5]], [0.5]), "callbacks": {}}
+    assert writer.load_checkpoint(path) == expected
+
+
 def test_a_trainer_reads_no_more_than_the_safe_loader(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {"weight": torch.zeros(1).expand(10**9)}}, path)

@@ -251,8 +251,8 @@ def test_the_summary_is_of_the_fit_not_of_the_checkpoint_that_is_tested(
         def compute(self) -> torch.Tensor:
             return torch.tensor(next(scores))
 
-    of_stages = iter([exact_accuracy(), Scripted(10), exact_accuracy()])
-    monkeypatch.setattr("mnist_lit.module.exact_accuracy", lambda: next(of_stages))
+    metrics = iter([exact_accuracy(), Scripted(10), exact_accuracy(), exact_accuracy()])
+    monkeypatch.setattr("mnist_lit.module.exact_accuracy", lambda: next(metrics))
     monkeypatch.chdir(tmp_path)
     stop = ["--stop.accuracy", "0.94", "--stop.epochs", "2", "--trainer.max_epochs", "4"]
     main([*DEBUG, *stop, "--data.data_dir", str(data_dir), "--trainer.num_sanity_val_steps", "0"])
