@@ -216,6 +216,8 @@ def digits_among(parts: list[Part], shape: tuple[int, ...]) -> list[list[Mask]]:
     good = [p for p in loose if not at_border(p) and not _line(p) and not _blob(p)]
     if not good:
         good = [p for p in loose if not _line(p) and not _blob(p)] or loose
+    if all(_stick(p) for p in good):  # as the side of a frame around a smudged digit is
+        good = [*good, *(p for p in loose if _blob(p) and not at_border(p))]
     main = max([p for p in good if not _stick(p)] or good, key=lambda part: part.area * part.height)
 
     def side_of_frame(part: Part) -> bool:
