@@ -45,13 +45,22 @@ function digitsAmong({ parts, mask, labels }) {
   if (!parts.length) return []
   const { width, height } = mask, most = (numbers, of) => numbers.reduce((a, b) => (of(b) > of(a) ? b : a))
   const outside = parts.filter(part => !parts.some(other => encloses(part, other)))
-  const loose = outside.length ? outside : parts
+  let loose = outside.length ? outside : parts
   const atBorder = part => part.left <= 0 || part.top <= 0 || part.right >= width || part.bottom >= height
   const stroke = part => !isLine(part) && !isBlob(part)
   let good = loose.filter(part => !atBorder(part) && stroke(part))
   if (!good.length) good = loose.filter(stroke)
   if (!good.length) good = loose
-  const main = most(good, part => part.area * part.height)
+  // As the side of a frame around a smudged digit is.
+  if (good.every(isStick)) good = [...good, ...loose.filter(part => isBlob(part) && !atBorder(part))]
+  const digits = good.filter(part => !isStick(part))
+  const main = most(digits.length ? digits : good, part => part.area * part.height)
+  const sideOfFrame = part => {
+    const middle = (part.left + part.width / 2) / width
+    const uneven = Math.max(Math.abs(main.top - part.top), Math.abs(part.bottom - main.bottom)) > 0.15 * main.height
+    return isStick(part) && !isStick(main) && !(0.15 < middle && middle < 0.85) && uneven
+  }
+  loose = loose.filter(part => !sideOfFrame(part))
   const fit = loose.filter(part => 0.45 * main.height <= part.height && part.height <= 2.2 * main.height)
   const tall = fit.filter(part => good.includes(part))
   let cut = fit.filter(part => atBorder(part) && !isLine(part) && !alongBorder(part, mask, labels))
@@ -95,6 +104,9 @@ const encloses = (part, other) =>
 
 // Long, thin and straight, and not upright, as a 1 is.
 const isLine = ({ width, height }) => width >= 6 * height || height >= 12 * width
+
+// A 1, or a side of a frame.
+const isStick = ({ width, height }) => height > 4 * width
 
 // Filled, and no stroke.
 const isBlob = ({ area, width, height }) => area > 0.7 * width * height && height < 2 * width
