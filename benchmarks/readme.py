@@ -358,6 +358,19 @@ def owners() -> str:
     return table(f"{header} | MNIST test accuracy before, % | after, %", table_rows)
 
 
+def page() -> str:
+    """What the page's own preparation reads, beside Python's."""
+    rows = []
+    for kind in ("disguises", "pages"):
+        counts = load("page")[kind]
+        shares = (
+            f"{100 * counts[name] / counts['images']:.1f} %"
+            for name in ("same", "page_right", "python_right")
+        )
+        rows.append([kind, f"{counts['images']:,}", *shares, f"{counts['pixels']:.4f}"])
+    return table("source | images | equal answers | page | Python | pixels apart, mean", rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "recipes": recipe_table,
     "studies": studies,
@@ -367,6 +380,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "speed": speed,
     "sureness": sureness,
     "wild": wild,
+    "page": page,
     "wild_short": wild_short,
     "time_to_accuracy": time_to_accuracy,
     "step": step,

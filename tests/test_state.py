@@ -172,7 +172,7 @@ CALLBACKS: dict[str, Damage] = {
     "a path that is a number": lambda c: callback(c, "OwnCheckpoints{'monitor': 'val").update(
         best_model_path=5
     ),
-    "a precision that is a list": lambda c: c.update(Precision=[1]),
+    "a precision that is a list": lambda c: c.update(Precision=[1], MixedPrecision=[1]),
     "callbacks that are a list": lambda c: c.update(callbacks=[1]),
     "callbacks that are numbers": lambda c: c.update(callbacks=dict.fromkeys(c["callbacks"], 1)),
 }
