@@ -16,7 +16,7 @@
   let lines = []
   let chosen = null // the digit that is looked at, if one was chosen
   let opening = 0 // the number of the photo that is being read
-  let frame = 0, timer = 0, strokesSeen = 0
+  let frame = 0, insideFrame = 0, timer = 0, strokesSeen = 0
 
   const digits = () => lines.flat()
   const least = () => digits().reduce((one, other) => (other.sureness < one.sureness ? other : one))
@@ -114,7 +114,8 @@
     showCorrection(digit, all.length)
     pad.marks = all.length > 1 || (digit && digit.imageBox) ? all.filter(one => one.box || one.imageBox).map(markOf) : []
     pad.draw()
-    showInside(digit)
+    cancelAnimationFrame(insideFrame)
+    insideFrame = requestAnimationFrame(() => showInside(digit)) // the answer is painted first
     clearTimeout(timer)
     timer = setTimeout(() => { $("status").textContent = spoken(message) }, SETTLED)
   }
