@@ -280,7 +280,7 @@
     if (event.clipboardData.files[0]) open(event.clipboardData.files[0])
   })
   $("inside").open = matchMedia("(min-width: 1100px)").matches
-  $("inside").ontoggle = $("overlay").onchange = () => show()
+  $("inside").ontoggle = $("overlay").onchange = () => showInside(digits().length ? shown() : null)
   $("where").textContent = `Nothing leaves this ${SERVER ? "computer" : "page"}.`
   show()
   if (SERVER) kept.find().then(() => show(), () => {})
