@@ -30,7 +30,6 @@ import yaml
 from PIL import Image
 from record import save
 from torch import Tensor
-from torchvision.datasets import MNIST
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
@@ -40,8 +39,8 @@ from nodigits import LETTERS, NEARLY, nothing  # noqa: E402
 from pages import PAGES, Digit, by_hand, in_pencil, printed  # noqa: E402
 
 from mnist_lit import load_pretrained  # noqa: E402
+from mnist_lit.assets import training_digits  # noqa: E402
 from mnist_lit.augment import Augmentation  # noqa: E402
-from mnist_lit.data import MNISTDataModule  # noqa: E402
 from mnist_lit.export import export  # noqa: E402
 from mnist_lit.hands import centre, drawn_digits, fonts  # noqa: E402
 from mnist_lit.hands import printed as in_print  # noqa: E402
@@ -51,7 +50,6 @@ from mnist_lit.network import DigitNet  # noqa: E402
 from mnist_lit.page import layouts  # noqa: E402
 from mnist_lit.strokes import Strokes  # noqa: E402
 from mnist_lit.sureness import NONE, judge  # noqa: E402
-from mnist_lit.weights import load_network  # noqa: E402
 
 ASSETS = ROOT / "mnist_lit" / "assets"
 NARROW, WIDE = 14, 24
@@ -92,10 +90,8 @@ def kept(folder: Path | None, number: int, seed: int, mnist: Digits) -> Drawn:
 
 def mnist_digits() -> tuple[Digits, Digits]:
     """MNIST's training digits: most, and every twentieth."""
-    data = MNISTDataModule()
-    data.prepare_data()
-    training = MNIST(data.data_dir, train=True)
-    images, labels = training.data[:, None], training.targets
+    images, labels = training_digits(60_000)
+    labels = labels.long()
     twentieth = torch.arange(len(images)) % 20 == 0
     return (images[~twentieth], labels[~twentieth]), (images[twentieth], labels[twentieth])
 
@@ -307,8 +303,7 @@ def measure(drawn: Drawn, mnist: Digits) -> None:
     others = digit.clone()
     others[-len(mnist[0]) :] = False
     temperature = temperature_of(logits[others], labels[others])
-    detector = load_network(ASSETS / "detector.pt", classes=NONE + 1)
-    run = judge(network, temperature, detector)
+    run = judge(network, temperature)
     judged = torch.cat([torch.from_numpy(run(some[:, 0].numpy())) for some in images.split(500)])
     sureness, right = judged[:, 10], judged[:, :10].argmax(dim=1) == labels
     softmax = logits.softmax(dim=1).amax(dim=1)

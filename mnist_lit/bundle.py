@@ -18,16 +18,15 @@ import hashlib
 import json
 import re
 import zlib
-from importlib import resources
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
-from mnist_lit.sureness import LEAST, NONE, TEMPERATURE
-from mnist_lit.weights import load_network
+from mnist_lit.sureness import LEAST, TEMPERATURE, load_detector
 
 SCRIPTS = (  # in the order of their use
     *("network.js", "planes.js", "ink.js", "parts.js", "seams.js", "views.js", "reading.js"),
@@ -112,10 +111,7 @@ def _hashes(texts: list[str]) -> str:
 
 def model_of(network: Network, half: bool) -> dict[str, Any]:
     """What the page calls MODEL."""
-    with resources.as_file(FILES / "detector.pt") as file:
-        detector = load_network(file, classes=NONE + 1)
-    with resources.as_file(FILES / "digitnet.pt") as file:
-        shipped = load_network(file).state_dict()
+    shipped = load_pretrained().state_dict()
     weights = network.state_dict()
     is_shipped = all(map(torch.equal, weights.values(), shipped.values()))
     return {
@@ -124,7 +120,7 @@ def model_of(network: Network, half: bool) -> dict[str, Any]:
         "tta": network.tta,
         "temperature": TEMPERATURE if is_shipped else 1.0,
         "least": LEAST,
-        "detector": _layers(detector, half),
+        "detector": _layers(load_detector(), half),
         **_layers(network, half),
     }
 

@@ -32,22 +32,22 @@ def cuts(mask: Mask, levels: Array) -> list[list[Mask]]:
         first, last = (left + round(share * (right - left)) for share in (start, end))
         if last - first < 3:
             continue
-        seam = seam_between(levels * mask, first, last)
-        on_left = np.arange(mask.shape[1]) < seam[:, None]
-        parts = [mask & on_left, mask & ~on_left]
+        parts = _cut(mask, levels, first, last)
         if all(part.sum() > 0.1 * mask.sum() for part in parts):
             ways.append(parts)
             # Three digits: the wider part is cut once more.
             wider = max((0, 1), key=lambda i: np.ptp(np.flatnonzero(parts[i].any(axis=0))))
             if is_wide(parts[wider]):
-                middle = _middle(parts[wider], levels)
+                near, _, far, _ = box_of(parts[wider])
+                third = (far - near) // 3
+                middle = _cut(parts[wider], levels, near + third, far - third)
                 ways.append([*parts[:wider], *middle, *parts[wider + 1 :]])
     return ways
 
 
-def _middle(mask: Mask, levels: Array) -> list[Mask]:
-    left, _, right, _ = box_of(mask)
-    seam = seam_between(levels * mask, left + (right - left) // 3, right - (right - left) // 3)
+def _cut(mask: Mask, levels: Array, first: int, last: int) -> list[Mask]:
+    """The ink on either side of the seam between two columns."""
+    seam = seam_between(levels * mask, first, last)
     on_left = np.arange(mask.shape[1]) < seam[:, None]
     return [mask & on_left, mask & ~on_left]
 

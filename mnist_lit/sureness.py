@@ -63,21 +63,16 @@ def shipped() -> Judge:
     return run
 
 
-def judge(network: "Network", temperature: float = 1.0, detector: "Network | None" = None) -> Judge:
+def judge(network: "Network", temperature: float = 1.0) -> Judge:
     """A network of the user's own beside the shipped detector, run by torch.
 
     Args:
         network: In evaluation mode.
         temperature: By which its logits are divided.
-        detector: Another than the shipped one.
     """
     import torch
 
-    from mnist_lit.weights import load_network
-
-    if detector is None:
-        with resources.as_file(FILES / "detector.pt") as file:
-            detector = load_network(file, classes=NONE + 1)
+    detector = load_detector()
 
     def run(images: Array) -> Array:
         with torch.inference_mode():
@@ -85,6 +80,14 @@ def judge(network: "Network", temperature: float = 1.0, detector: "Network | Non
             return _judged(network(seen).numpy(), detector(seen).numpy(), temperature)
 
     return run
+
+
+def load_detector() -> "Network":
+    """The shipped detector: (B, 1, 28, 28) in [0, 1] -> (B, 11) logits, the last of no digit."""
+    from mnist_lit.weights import load_network
+
+    with resources.as_file(FILES / "detector.pt") as file:
+        return load_network(file, classes=NONE + 1)
 
 
 def _judged(logits: Array, detected: Array, temperature: float) -> Array:

@@ -48,7 +48,7 @@ ALLOWED = {
         *("pictures", "runs", "settings", "weights"),
     },
     "predict": {"errors", "files", "images", "reading", "sureness"},
-    "bundle": {"assets", "network", "sureness", "weights"},
+    "bundle": {"assets", "load_pretrained", "network", "sureness"},
     "javascript": set(),
     "onnx_model": {"__version__", "assets", "network"},
     "export": {
