@@ -19,6 +19,7 @@ import argparse
 import csv
 import gzip
 import itertools
+import os
 import re
 import time
 from pathlib import Path
@@ -88,7 +89,7 @@ def run(recipe: str, fold: int, seed: int, folds: Tensor, work: Path) -> npt.NDA
     model, held_out = DigitClassifier(**config.get("model", {})), folds == fold
     fit = trainer_of(config["trainer"] | {"limit_val_batches": 0}, [])
     fit.fit(model, WithoutWriters(held_out, **data))
-    weights = work / "weights.ckpt"
+    weights = work / f"weights-{os.getpid()}.ckpt"
     fit.save_checkpoint(weights, weights_only=True)
     network = load_network(weights)
     mnist = RawMNIST(str(work / "data"), train=True)

@@ -65,7 +65,8 @@ class Augmentation:
         if not len(images):
             return images  # which torch cannot resample
         draws = self.draw(images)
-        return jitter(affine(images, draws), draws)
+        images = affine(images, draws)
+        return jitter(images, draws) if self.brightness or self.contrast else images
 
     def draw(self, images: Tensor) -> Draws:
         """One independent draw for each of the B images, on their device."""
@@ -99,14 +100,16 @@ def affine(images: Tensor, draws: Draws) -> Tensor:
     # Inverse of [[cos, -cos tan - sin], [sin, cos - sin tan]], whose determinant is 1.
     xx, xy = (cos - sin * tan) / draws.scale, (cos * tan + sin) / draws.scale
     yx, yy = -sin / draws.scale, cos / draws.scale
-    # affine_grid measures in half widths and half heights, not pixels.
-    x0 = -(xx * draws.shift_x + xy * draws.shift_y) * (2 / width)
-    y0 = -(yx * draws.shift_x + yy * draws.shift_y) * (2 / height)
-    theta = torch.stack([xx, xy * (height / width), x0, yx * (width / height), yy, y0], dim=1).view(
-        -1, 2, 3
-    )
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    device, dtype = images.device, images.dtype
+    columns = torch.arange(width, device=device, dtype=dtype) - (width - 1) / 2
+    rows = torch.arange(height, device=device, dtype=dtype) - (height - 1) / 2
+    columns, rows = columns - draws.shift_x[:, None], rows - draws.shift_y[:, None]
+    # grid_sample measures in half widths and half heights. affine_grid would take seven times as
+    # long to multiply its many small matrices.
+    per_column = torch.stack([xx * (2 / width), yx * (2 / height)], dim=1)[:, :, None, None]
+    per_row = torch.stack([xy * (2 / width), yy * (2 / height)], dim=1)[:, :, None, None]
+    grid = torch.addcmul(per_row * rows[:, None, :, None], per_column, columns[:, None, None])
+    return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
 
 
 def jitter(images: Tensor, draws: Draws) -> Tensor:

@@ -20,7 +20,7 @@ def batch_norm(x: Tensor, norm: nn.BatchNorm2d, gain: float = 1.0) -> Tensor:
         gain: A factor for the result that costs nothing.
     """
     y: Tensor
-    y, mean, var = _BatchNorm.apply(x, norm.weight * gain, norm.bias * gain, norm.eps)
+    y, mean, var = _BatchNorm.apply(x, norm.weight, norm.bias, norm.eps, gain)
     number = x.numel() / x.shape[1]
     norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
     norm.running_mean.lerp_(mean, norm.momentum)  # type: ignore[union-attr, arg-type]
@@ -78,39 +78,37 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, gain: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         width, channels = x.shape[3], x.shape[1]
         x = _rows(x)
-        zeros, ones = weight.new_zeros(width * channels), weight.new_ones(width * channels)
-        means, variances = torch.ops.aten.batch_norm_update_stats(x, zeros, ones, 0.0)
-        means, variances = means.view(width, channels), variances.view(width, channels)
-        mean = means.mean(dim=0)
-        var = (variances + (means - mean) ** 2).mean(dim=0)
-        y = _affine_norm(x, mean, var, weight, bias, eps)
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.eps = eps
+        zeros = weight.new_zeros(width * channels)  # whose type makes the kernel add up in float32
+        means, variances = torch.ops.aten.batch_norm_update_stats(x, zeros, zeros, 0.0)
+        between, mean = torch.var_mean(means.view(width, channels), dim=0, correction=0)
+        var = between.add_(variances.view(width, channels).mean(dim=0))
+        weight = weight * gain
+        rows = _per_row(width, weight, bias * gain, mean, var)
+        y = torch.ops.aten.native_batch_norm(x, *rows, False, 0.0, eps)[0]
+        ctx.save_for_backward(x, weight, var, *rows)
+        ctx.eps, ctx.gain = eps, gain
         ctx.mark_non_differentiable(mean, var)
         return _images(y, channels).data, mean, var  # no view, so the ReLU may write into it
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = ctx.saved_tensors
+        x, weight, var, weights, _, means, variances = ctx.saved_tensors
         channels = len(weight)
         width, number = x.shape[1] // channels, x.numel() / channels
-        per_row = _per_row(width, weight, mean, var)
         # In evaluation mode, because in training it would subtract each row's own mean.
-        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            _rows(dy), x, *per_row, None, None, False, ctx.eps, [True, True, True]
+        dx, *sums = torch.ops.aten.native_batch_norm_backward(
+            _rows(dy), x, weights, means, variances, None, None, False, ctx.eps, [True, True, True]
         )
-        dweight, dbias = (sums.view(width, channels).sum(dim=0) for sums in (dweight, dbias))
-        # What is left of the gradient is linear in x: the shares of the batch's mean and variance.
-        deviation = (var + ctx.eps).rsqrt()
-        slope = -weight * deviation**2 * dweight / number
-        offset = -weight * deviation * dbias / number - slope * mean
-        zeros, ones = torch.zeros_like(mean), torch.ones_like(mean)
-        dx += _affine_norm(x, zeros, ones, slope, offset, eps=0.0)
-        return _images(dx, channels), dweight, dbias, None
+        dweight, dbias = (each.view(width, channels).sum(dim=0) for each in sums)
+        # What is left of the gradient: the shares of the batch's mean and variance.
+        share = weight * (var + ctx.eps).rsqrt_() / -number
+        rest = _per_row(width, share * dweight, share * dbias)
+        dx += torch.ops.aten.native_batch_norm(x, *rest, means, variances, False, 0.0, ctx.eps)[0]
+        return _images(dx, channels), dweight * ctx.gain, dbias * ctx.gain, None, None
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -124,14 +122,6 @@ def _images(rows: Tensor, channels: int) -> Tensor:
     """(B, W * C, H, 1) -> (B, C, H, W), the same memory."""
     batch, _, height, _ = rows.shape
     return rows.permute(0, 2, 3, 1).reshape(batch, height, -1, channels).permute(0, 3, 1, 2)
-
-
-def _affine_norm(
-    rows: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> Tensor:
-    """(rows - mean) / sqrt(var + eps) * weight + bias for (B, W * C, H, 1) and tensors (C,)."""
-    weight, bias, mean, var = _per_row(rows.shape[1] // len(weight), weight, bias, mean, var)
-    return torch.native_batch_norm(rows, weight, bias, mean, var, False, 0.0, eps)[0]
 
 
 def _per_row(width: int, *vectors: Tensor) -> tuple[Tensor, ...]:

@@ -45,7 +45,7 @@ from mnist_lit.console import (
     report_thread,
 )
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.device import default_precision, keep_freed_memory
+from mnist_lit.device import default_precision, keep_freed_memory, spare_busy_cores
 from mnist_lit.errors import SettingError, fail
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
@@ -238,6 +238,11 @@ class DigitCLI(LightningCLI):
         return made
 
     def before_fit(self) -> None:
+        alone_on_cpu = (
+            self.trainer.strategy.root_device.type == "cpu" and self.trainer.world_size == 1
+        )
+        if alone_on_cpu and (told := spare_busy_cores()):
+            print(told, file=sys.stderr)
         self.started = time.perf_counter()
 
     def after_fit(self) -> None:
