@@ -23,10 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnist_lit import load_pretrained
 from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
-from mnist_lit.sureness import LEAST, TEMPERATURE, load_detector
+from mnist_lit.sureness import LEAST, load_detector, temperature_of
 
 SCRIPTS = (  # in the order of their use
     *("network.js", "planes.js", "ink.js", "parts.js", "seams.js", "views.js", "reading.js"),
@@ -111,14 +110,11 @@ def _hashes(texts: list[str]) -> str:
 
 def model_of(network: Network, half: bool) -> dict[str, Any]:
     """What the page calls MODEL."""
-    shipped = load_pretrained().state_dict()
-    weights = network.state_dict()
-    is_shipped = all(map(torch.equal, weights.values(), shipped.values()))
     return {
         "kind": type(network).__name__,
         "parameters": network.parameter_count,
         "tta": network.tta,
-        "temperature": TEMPERATURE if is_shipped else 1.0,
+        "temperature": temperature_of(network),
         "least": LEAST,
         "detector": _layers(load_detector(), half),
         **_layers(network, half),

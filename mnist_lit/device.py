@@ -40,8 +40,8 @@ def describe_device(trainer: "Trainer") -> str:
 def spare_busy_cores(seconds: float = 0.2) -> str | None:
     """Uses as many threads as there are idle cores; OMP_NUM_THREADS wins.
 
-    OpenMP's threads wait for the last of them after each operation. When another program takes one
-    of two cores, two threads take 3.6 times as long as on idle cores, and one thread 1.6 times.
+    OpenMP's threads wait for the last of them after each operation, so that one which another
+    program delays delays all.
 
     Args:
         seconds: How long to look; on Linux alone.

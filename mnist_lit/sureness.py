@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mnist_lit.assets import FILES
+from mnist_lit.assets import FILES, training_digits
 
 if TYPE_CHECKING:
     from mnist_lit.network import Network
@@ -29,6 +29,8 @@ Array = npt.NDArray[np.float32]
 Judge = Callable[[Array], Array]
 LEAST = 0.293  # sureness, below which an answer is not vouched for
 TEMPERATURE = 1.6  # of the shipped weights
+MARGIN = 9.6015  # theirs: how far a label's logit is above all others, in the mean of SOME digits
+SOME = 200
 NONE = 10  # the detector's class of what is no digit
 
 
@@ -63,16 +65,11 @@ def shipped() -> Judge:
     return run
 
 
-def judge(network: "Network", temperature: float = 1.0) -> Judge:
-    """A network of the user's own beside the shipped detector, run by torch.
-
-    Args:
-        network: In evaluation mode.
-        temperature: By which its logits are divided.
-    """
+def judge(network: "Network") -> Judge:
+    """A network of the user's own, in evaluation mode, beside the shipped detector, by torch."""
     import torch
 
-    detector = load_detector()
+    detector, temperature = load_detector(), temperature_of(network)
 
     def run(images: Array) -> Array:
         with torch.inference_mode():
@@ -80,6 +77,23 @@ def judge(network: "Network", temperature: float = 1.0) -> Judge:
             return _judged(network(seen).numpy(), detector(seen).numpy(), temperature)
 
     return run
+
+
+def temperature_of(network: "Network") -> float:
+    """At which a network is as sure of MNIST's digits as the shipped weights are at theirs.
+
+    What a network was trained by decides how far apart its logits are: label smoothing brings them
+    together, fine-tuning hardly moves them.
+    """
+    import torch
+
+    images, labels = training_digits(SOME)
+    with torch.inference_mode():
+        logits = network(images / 255)
+    chosen = torch.nn.functional.one_hot(labels.long(), 10).bool()
+    margins = logits[chosen] - logits.masked_fill(chosen, -torch.inf).amax(dim=1)
+    ratio = max(margins.mean().item() / MARGIN, 0.3)  # one that cannot read is not to seem sure
+    return round(TEMPERATURE * ratio, 3)
 
 
 def load_detector() -> "Network":

@@ -4,6 +4,7 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.network import DigitNet
 from mnist_lit.reading import read_digits
-from mnist_lit.sureness import LEAST, TEMPERATURE, Array, judge, shipped
+from mnist_lit.sureness import LEAST, TEMPERATURE, Array, judge, shipped, temperature_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +31,7 @@ def digits(number: int) -> Array:
 def test_opencv_and_torch_agree_on_what_is_shipped() -> None:
     """benchmarks/detector.py must be run again after the weights have changed."""
     images = digits(500)
-    ours, theirs = shipped()(images), judge(load_pretrained(), TEMPERATURE)(images)
+    ours, theirs = shipped()(images), judge(load_pretrained())(images)
     assert ours.shape == (500, 11)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     np.testing.assert_allclose(ours[:, :10].sum(axis=1), 1, atol=1e-5)
@@ -46,11 +47,37 @@ def test_another_network_has_its_own_probabilities_and_the_same_detector() -> No
     network = DigitNet().eval()
     images = embedded_test_digits()[0][:20, 0] / 255
     judged = torch.from_numpy(judge(network)(images.numpy()))
-    probabilities = network(images[:, None]).softmax(dim=1)
+    probabilities = (network(images[:, None]) / temperature_of(network)).softmax(dim=1)
     torch.testing.assert_close(judged[:, :10], probabilities)
     assert (judged[:, 10] <= probabilities.amax(dim=1)).all()
     nothing_there = judge(network)(np.ones((1, 28, 28), np.float32))
     assert nothing_there[0, 10] < LEAST * nothing_there[0, :10].max()
+
+
+def test_a_temperature_makes_a_network_as_sure_as_the_shipped_one() -> None:
+    class Scaled(torch.nn.Module):
+        """The shipped network, with logits that are further apart or closer together."""
+
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.network, self.scale = load_pretrained(), scale
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.network(images) * self.scale
+            return logits
+
+    images = digits(50)
+    expected = shipped()(images)
+    for scale in (0.5, 1, 3):
+        network: Any = Scaled(scale)
+        assert temperature_of(network) == pytest.approx(scale * TEMPERATURE, rel=1e-3)
+        np.testing.assert_allclose(judge(network)(images), expected, atol=1e-3)
+
+
+def test_a_network_that_cannot_read_is_not_sure() -> None:
+    torch.manual_seed(0)
+    sureness = judge(DigitNet().eval())(digits(50))[:, 10]
+    assert (sureness < 0.5).all()
 
 
 def test_test_digits_are_vouched_for() -> None:
