@@ -262,7 +262,7 @@ def train(mnist: Digits, drawn: list[Drawn], seed: int) -> DigitNet:
     return network.eval()
 
 
-def temperature_of(logits: Tensor, labels: Tensor) -> float:
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
     """By which logits are divided for the least cross-entropy, to a twentieth."""
     return min(
         (step / 20 for step in range(10, 80)),
@@ -302,8 +302,8 @@ def measure(drawn: Drawn, mnist: Digits) -> None:
         logits = torch.cat([network(some) for some in images.split(500)])
     others = digit.clone()
     others[-len(mnist[0]) :] = False
-    temperature = temperature_of(logits[others], labels[others])
-    run = judge(network, temperature)
+    temperature = best_temperature(logits[others], labels[others])
+    run = judge(network)  # with the temperature that sureness.py has
     judged = torch.cat([torch.from_numpy(run(some[:, 0].numpy())) for some in images.split(500)])
     sureness, right = judged[:, 10], judged[:, :10].argmax(dim=1) == labels
     softmax = logits.softmax(dim=1).amax(dim=1)

@@ -242,8 +242,7 @@ def serve(
     # What it says of requests that it ends on Ctrl-C is no news.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
     try:
-        with contextlib.suppress(KeyboardInterrupt):  # which it raises again when it has stopped
-            server.run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         for decoder in decoders:
             decoder.close()
@@ -290,7 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
         port = listener.getsockname()[1]
         print(f"draw digits at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
-        serve(network, judge, listener, args.collect)
+        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn, too, raises when it stops
+            serve(network, judge, listener, args.collect)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Pages as people have them, drawn from MNIST's digits.
 
 The tests ask that they are read, benchmarks/wild.py measures how many are, and
-benchmarks/sureness.py learns from others of them (of other digits) what a digit looks like.
+benchmarks/detector.py learns from others of them (of other digits) what a digit looks like.
 """
 
 from collections.abc import Callable
