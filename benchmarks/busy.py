@@ -31,7 +31,8 @@ def epoch_seconds(busy: bool, threads: int | None) -> float:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         if busy:
-            other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            endless = [sys.executable, "-c", "while True: pass"]
+            other = stack.enter_context(subprocess.Popen(endless))
             stack.callback(other.kill)  # before it is waited for
         printed = subprocess.run(
             [
@@ -56,20 +57,20 @@ def main() -> None:
     args = parser.parse_args()
     cores = os.cpu_count() or 1
     layouts = {
-        "idle, all cores": (False, cores),
-        "idle, as chosen": (False, None),
-        "busy, all cores": (True, cores),
-        "busy, as chosen": (True, None),
+        "no: one on each core": (False, cores),
+        "no: as the command chooses": (False, None),
+        "yes: one on each core": (True, cores),
+        "yes: as the command chooses": (True, None),
     }
     seconds: dict[str, list[float]] = {name: [] for name in layouts}
     for _ in range(args.rounds):
         for name, layout in layouts.items():
             seconds[name].append(epoch_seconds(*layout))
-            print(f"{name:16}{seconds[name][-1]:6.1f} s", flush=True)
-    first = statistics.median(seconds["idle, all cores"])
+            print(f"{name:28}{seconds[name][-1]:6.1f} s", flush=True)
+    first = statistics.median(seconds["no: one on each core"])
     ratios = {name: statistics.median(values) / first for name, values in seconds.items()}
     for name, ratio in ratios.items():
-        print(f"{name:16}{ratio:6.2f} times as long as with an idle machine's cores")
+        print(f"{name:28}{ratio:6.2f} times the seconds of the first")
     save("busy", {"seconds": seconds, "ratios": ratios, "steps": STEPS}, **vars(args))
 
 

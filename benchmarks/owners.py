@@ -6,12 +6,14 @@ WRITERS is a table with the columns `image` (of MNIST's training images, in thei
 `writer`; one can be made from the extended labels of QMNIST (Yadav and Bottou, Cold Case: The Lost
 MNIST Digits, 2019). A third of the writers are held out, and a base network is trained without
 them by a shortened reader.yaml. Of these the 20 with the most errors are owners. For each, the base
-is fine-tuned by finetune.yaml on a folder of 50 of their digits, as `--data.own_dir` takes it, and
-tested on the rest. The other held-out writers show what it forgets. `without` is the same
-fine-tuning on MNIST alone: what more training does by itself. Two more owners are styles, drawn
-into a writer's digits: a 1 with a serif and a barred 7; their base has seen no drawn digits.
+is fine-tuned by finetune.yaml on a folder of 62 of their digits, as `--data.own_dir` takes it, of
+which it holds out 12, and tested on the rest. Every held-out digit is an image file that is read as
+`predict --single` does. `without` is the same fine-tuning on MNIST alone: what more training does
+by itself. Two more owners are styles, drawn into the digits of many writers: a 1 with a serif and a
+barred 7; their base has seen no drawn digits, and what counts is the 1s or 7s.
 
-What is done is kept in DIR, so that a run that was broken off goes on. The result is
+With --choose, the owners are of another third of the writers: recipes are compared there. What is
+done is kept in DIR, so that a run that was broken off goes on. The result is
 benchmarks/results/owners.json.
 """
 
@@ -24,10 +26,11 @@ import time
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer
@@ -44,14 +47,31 @@ from mnist_lit.data import MNISTDataModule, RawMNIST, stratified_split
 from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.module import DigitClassifier
 from mnist_lit.network import Network
+from mnist_lit.reading import read_digits
 from mnist_lit.strokes import Strokes
+from mnist_lit.sureness import shipped
 from mnist_lit.weights import load_network
 
 ROOT = Path(__file__).parent.parent
 SEED = 60
 EPOCHS = 6  # of a base network
-OWNERS, DIGITS = 20, 50
+OWNERS, DIGITS = 20, 62  # in a folder; a fifth is held out
+STYLED = 3000  # digits of many writers, to draw a style into
 STYLES = {"serif 1": 1, "barred 7": 7}
+
+
+class Digits(NamedTuple):
+    images: Tensor  # (N, 28, 28) uint8, as in MNIST
+    labels: Tensor  # (N,) int64
+    read: Tensor  # (N, 28, 28) uint8, as predict reads them
+
+    def of(self, which: Tensor) -> "Digits":
+        return Digits(*(each[which] for each in self))
+
+
+class Owner(NamedTuple):
+    own: Digits  # in a folder
+    rest: Digits  # tested
 
 
 class WithoutWriters(MNISTDataModule):
@@ -83,11 +103,12 @@ def writers_of(table: Path) -> Tensor:
     return writers
 
 
-def unseen(writers: Tensor) -> Tensor:
-    """A third of the writers, by a fixed draw."""
+def unseen(writers: Tensor, third: int) -> Tensor:
+    """One of three shares of the writers, by a fixed draw."""
     names = writers.unique()
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(SEED))
-    return names[order[: len(names) // 3]]
+    size = len(names) // 3
+    return names[order[third * size : (third + 1) * size]]
 
 
 def recipe(path: str, **changes: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -142,25 +163,56 @@ def fine_tune(base: Path, own: Path | None, held_out: Tensor, config: str) -> tu
 
 
 def errors(network: Network, images: Tensor, labels: Tensor) -> Tensor:
-    """(N,) bool of images (N, 28, 28) uint8, without TTA, in a fifth of the time."""
-    network.tta = False
+    """(N,) bool of images (N, 28, 28) uint8."""
     with torch.inference_mode():
         logits = [network(part.unsqueeze(1).float() / 255) for part in images.split(500)]
     return torch.cat(logits).argmax(dim=1) != labels
 
 
-def shares(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) -> indices of DIGITS to learn from, the same share of each digit, and of the rest."""
-    rest, own = stratified_split(labels, DIGITS)
-    return own, rest
+def as_read(images: Tensor) -> Tensor:
+    """(N, 28, 28) uint8 -> what a network gets of them as image files, by `predict --single`."""
+    prepared = []
+    with tempfile.TemporaryDirectory() as folder:
+        for part in images.split(1000):
+            paths = [Path(folder) / f"{number}.png" for number in range(len(part))]
+            for path, image in zip(paths, part.numpy(), strict=True):
+                write_file(path, image)
+            for read in read_digits(shipped(), paths, single=True):
+                if isinstance(read, Exception):
+                    raise read
+                prepared.append((255 * read.least.pixels).round().astype(np.uint8))
+    return torch.from_numpy(np.stack(prepared))
+
+
+def owner_of(digits: Digits) -> Owner:
+    """With the same share of each digit to learn from."""
+    rest, own = stratified_split(digits.labels, DIGITS)
+    return Owner(digits.of(own), digits.of(rest))
+
+
+def in_style(digits: Digits, style: str) -> Owner:
+    """With all digits to learn from, and those of the style to test."""
+    changed = styled(digits.images, digits.labels, style)
+    own, rest = owner_of(Digits(changed, digits.labels, as_read(changed)))
+    return Owner(own, rest.of(rest.labels == STYLES[style]))
+
+
+def count(network: Network, digits: Digits) -> int:
+    """Errors as predict would make them."""
+    return int(errors(network, digits.read, digits.labels).sum())
 
 
 def write_folder(folder: Path, images: Tensor, labels: Tensor) -> None:
-    """As someone's own digits would come: dark on light, an image file each."""
+    """An image file of each digit, in a folder of its label."""
     for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
         path = folder / str(label) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC).save(path)
+        write_file(path, image)
+
+
+def write_file(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """As someone's own digits would come: dark on light."""
+    Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC).save(path)
 
 
 def styled(images: Tensor, labels: Tensor, style: str, size: float = 1) -> Tensor:
@@ -190,63 +242,62 @@ def styled(images: Tensor, labels: Tensor, style: str, size: float = 1) -> Tenso
     return changed
 
 
-def hardest(writers: Tensor, wrong: Tensor, held_out: Tensor) -> list[int]:
-    """The held-out writers, those with the most errors first."""
-    names, number = writers[held_out].unique(return_counts=True)
-    counts = [int(wrong[writers == name].sum()) for name in names]
-    order = sorted(range(len(names)), key=lambda i: (-counts[i], int(names[i])))
-    return [int(names[i]) for i in order if number[i] >= 2 * DIGITS - 10]
-
-
 class Bench:
     """A base network, and what it was not trained on."""
 
-    def __init__(self, work: Path, name: str, writers: Tensor, **changes: Any) -> None:
-        self.base, self.writers = work / f"{name}.ckpt", writers
-        self.held_out = torch.isin(writers, unseen(writers))
+    def __init__(
+        self, work: Path, name: str, writers: Tensor, third: int = 0, **changes: Any
+    ) -> None:
+        self.base = work / f"{name}.ckpt"
+        self.held_out = torch.isin(writers, unseen(writers, third))
         train_base(self.base, self.held_out, **changes)
-        mnist = RawMNIST(str(work / "data"), train=True)
-        self.images, self.labels = mnist.data, mnist.targets
-        self.network = load_network(self.base)
-
-    def wrong(self) -> Tensor:
-        """(60000,) bool: the base network's errors among what is held out."""
-        kept = self.base.with_name(f"{self.base.stem}-errors.npy")
+        mnist, kept = RawMNIST(str(work / "data"), train=True), work / f"third-{third}.npy"
         if not kept.exists():
-            wrong = np.zeros(len(self.writers), dtype=bool)
-            wrong[self.held_out] = errors(
-                self.network, self.images[self.held_out], self.labels[self.held_out]
-            )
-            np.save(kept, wrong)
-        return torch.from_numpy(np.load(kept))
+            np.save(kept, as_read(mnist.data[self.held_out]).numpy())
+        own = (mnist.data[self.held_out], mnist.targets[self.held_out])
+        self.digits, self.writers = (
+            Digits(*own, torch.from_numpy(np.load(kept))),
+            writers[self.held_out],
+        )
+        self.network = load_network(self.base)
+        self.wrong = errors(self.network, self.digits.read, self.digits.labels)
 
-    def owner(self, images: Tensor, labels: Tensor, config: str) -> tuple[Network, dict[str, Any]]:
-        """A network fine-tuned on some of these images, and the errors on the rest."""
-        own, rest = shares(labels)
+    def hardest(self) -> list[int]:
+        """The held-out writers, those with the most errors first."""
+        names, number = self.writers.unique(return_counts=True)
+        counts = [int(self.wrong[self.writers == name].sum()) for name in names]
+        order = sorted(range(len(names)), key=lambda i: (-counts[i], int(names[i])))
+        return [int(names[i]) for i in order if number[i] >= 90][:OWNERS]
+
+    def owner(self, owner: Owner, config: str) -> tuple[Network, dict[str, Any]]:
+        """A network fine-tuned on some of their digits, and the errors on the rest."""
         with tempfile.TemporaryDirectory() as folder:
-            write_folder(Path(folder), images[own], labels[own])
+            write_folder(Path(folder), owner.own.images, owner.own.labels)
             network, seconds = fine_tune(self.base, Path(folder), self.held_out, config)
         return network, {
             "seconds": seconds,
-            "tested": len(rest),
-            "before": int(errors(self.network, images[rest], labels[rest]).sum()),
-            "after": int(errors(network, images[rest], labels[rest]).sum()),
+            "tested": len(owner.rest.labels),
+            "before": count(self.network, owner.rest),
+            "after": count(network, owner.rest),
         }
 
 
 def choose(bench: Bench, config: str) -> None:
-    """A recipe on three of the owners, and on 6,000 digits of other writers: nothing is kept."""
-    ranked = hardest(bench.writers, bench.wrong(), bench.held_out)
-    others = bench.held_out & ~torch.isin(bench.writers, torch.tensor(ranked[:OWNERS]))
+    """A recipe on each owner, and on 6,000 digits of the others: nothing is kept."""
+    names = bench.hardest()
+    others = (~torch.isin(bench.writers, torch.tensor(names))).nonzero().flatten()
     random = torch.Generator().manual_seed(SEED)
-    some = others.nonzero().flatten()
-    some = some[torch.randperm(len(some), generator=random)[:6000]]
-    for name in ranked[:3]:
-        mine = bench.writers == name
-        network, figures = bench.owner(bench.images[mine], bench.labels[mine], config)
-        after = errors(network, bench.images[some], bench.labels[some])
-        figures["others"] = [int(bench.wrong()[some].sum()), int(after.sum())]
-        print(name, json.dumps(figures), flush=True)
+    some = bench.digits.of(others[torch.randperm(len(others), generator=random)[:6000]])
+    figures, after = [], []
+    for name in names:
+        owner = owner_of(bench.digits.of(bench.writers == name))
+        network, its = bench.owner(owner, config)
+        figures.append(its)
+        after.append(count(network, some))
+        print(name, json.dumps(its | {"others": after[-1]}), flush=True)
+    sums = {key: sum(its[key] for its in figures) for key in ("tested", "before", "after")}
+    others_errors = f"{count(bench.network, some)} -> {sum(after) / len(after):.1f} in the mean"
+    print(json.dumps(sums), f"others' errors: {others_errors}")
 
 
 class Kept:
@@ -269,31 +320,26 @@ def on_test(network: Network) -> int:
     return int(errors(network, images[:, 0], labels).sum())
 
 
-def measure(
-    bench: Bench, kept: Kept, owners: dict[str, tuple[Tensor, Tensor]], config: str
-) -> None:
-    """Each owner (images and labels), and the same fine-tuning without their digits."""
+def measure(bench: Bench, kept: Kept, owners: dict[str, Owner], config: str) -> None:
+    """Each owner, and the same fine-tuning without their digits."""
     name = f"{bench.base.stem}, without"
     if name not in kept.rows:
         network, seconds = fine_tune(bench.base, None, bench.held_out, config)
-        after = {}
-        for owner, (images, labels) in owners.items():
-            _, rest = shares(labels)
-            after[owner] = int(errors(network, images[rest], labels[rest]).sum())
+        after = {who: count(network, owner.rest) for who, owner in owners.items()}
         test = [on_test(bench.network), on_test(network)]
         kept.add(name, {"seconds": seconds, "after": after, "test": test})
     before = kept.rows[name]["test"][0]
-    for owner, (images, labels) in owners.items():
-        if owner not in kept.rows:
-            network, figures = bench.owner(images, labels, config)
-            kept.add(owner, {**figures, "test": [before, on_test(network)]})
+    for who, owner in owners.items():
+        if who not in kept.rows:
+            network, figures = bench.owner(owner, config)
+            kept.add(who, {**figures, "test": [before, on_test(network)]})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("writers", type=Path, metavar="WRITERS")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--choose", action="store_true", help="on three of them, and no test")
+    parser.add_argument("--choose", action="store_true", help="on another third, and no test")
     parser.add_argument("--config", default=str(ROOT / "configs" / "finetune.yaml"))
     args = parser.parse_args()
     quiet()
@@ -302,21 +348,17 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of a batch that is smaller than another, and the like
     args.work.mkdir(parents=True, exist_ok=True)
     writers = writers_of(args.writers)
-    bench = Bench(args.work, "base", writers)
     if args.choose:
-        choose(bench, args.config)
+        choose(Bench(args.work, "base-choose", writers, third=1), args.config)
         return
-    kept = Kept(args.work / "owners.jsonl")
-    names = hardest(writers, bench.wrong(), bench.held_out)[:OWNERS]
+    bench, kept = Bench(args.work, "base", writers), Kept(args.work / "owners.jsonl")
     owners = {
-        f"{name}": (bench.images[writers == name], bench.labels[writers == name]) for name in names
+        str(name): owner_of(bench.digits.of(bench.writers == name)) for name in bench.hardest()
     }
     measure(bench, kept, owners, args.config)
     undrawn = Bench(args.work, "base-undrawn", writers, drawn=0)
-    some = undrawn.held_out.nonzero().flatten()[:1000]  # of many writers: the style is one's own
-    images, labels = undrawn.images[some], undrawn.labels[some]
-    styles = {style: (styled(images, labels, style), labels) for style in STYLES}
-    measure(undrawn, kept, styles, args.config)
+    some = undrawn.digits.of(torch.arange(STYLED))  # of many writers: the style is one's own
+    measure(undrawn, kept, {style: in_style(some, style) for style in STYLES}, args.config)
     save("owners", {"rows": list(kept.rows.values())}, epochs=EPOCHS, digits=DIGITS)
 
 

@@ -197,6 +197,15 @@ def processes() -> str:
     return table("steps of 64 | seconds an epoch, validation included | speed-up", rows)
 
 
+def busy() -> str:
+    study = load("busy")
+    rows = [
+        [*name.split(": "), f"{statistics.median(seconds):.1f}", f"{study['ratios'][name]:.2f}"]
+        for name, seconds in study["seconds"].items()
+    ]
+    return table("a core is busy | threads | seconds | ratio", rows)
+
+
 def inference() -> str:
     rows = [
         [
@@ -386,6 +395,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "step": step,
     "epochs": epochs,
     "processes": processes,
+    "busy": busy,
     "inference": inference,
     "demo": demo,
     "drawing": drawing,

@@ -1,7 +1,6 @@
 """DigitClassifier: a network with its loss, metrics, optimizer, one-cycle schedule and EMA."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -10,12 +9,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import Metric
 
 from mnist_lit import load_pretrained
+from mnist_lit.ema import EMA
 from mnist_lit.errors import SettingError, explain
+from mnist_lit.metrics import MeanLoss, exact_accuracy
 from mnist_lit.muon import Muon
 from mnist_lit.network import MAX_CHANNELS, MAX_MARGIN, DigitNet, Network, TinyNet
 from mnist_lit.weights import load_network
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     NetworkChoice = Literal["DigitNet", "TinyNet"] | nn.Module
 else:  # the command takes names alone: for a module it would import any class that is named
     NetworkChoice = Literal["DigitNet", "TinyNet"]
-
-TRAINED = 1_000_000  # steps that weights which a fit starts from count for in the EMA
 
 
 class DigitClassifier(LightningModule):
@@ -110,16 +107,12 @@ class DigitClassifier(LightningModule):
         self.init_from = init_from
         if init_from is not None:
             start_from(init_from, self.network)
-        self.ema = AveragedModel(
-            self.network, multi_avg_fn=self._update_ema, use_buffers=True
-        ).requires_grad_(False)
-        if init_from is not None:
-            self.ema.n_averaged.fill_(TRAINED)
+        self.ema = EMA(self.network, ema_decay, trained=init_from is not None)
         self.schedule: OneCycleLR | None = None
         self.resumed = False
-        self.train_loss, self.train_acc = MeanMetric(), exact_accuracy()
-        self.val_loss, self.val_acc = MeanMetric(), exact_accuracy()
-        self.test_loss, self.test_acc = MeanMetric(), exact_accuracy()
+        self.train_loss, self.train_acc = MeanLoss(), exact_accuracy()
+        self.val_loss, self.val_acc = MeanLoss(), exact_accuracy()
+        self.test_loss, self.test_acc = MeanLoss(), exact_accuracy()
         self.own_acc = exact_accuracy()  # of one's own digits, the second of two data loaders
 
     def forward(self, images: Tensor) -> Tensor:
@@ -136,6 +129,7 @@ class DigitClassifier(LightningModule):
         return float((logits.argmax(dim=1).cpu() == digits.labels).float().mean())
 
     def on_train_start(self) -> None:
+        self.ema.begin(self.network)
         schedule = self.schedule
         if schedule is None or self.lr_schedulers() is not schedule:
             return  # a subclass has its own, or none
@@ -173,25 +167,14 @@ class DigitClassifier(LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, at a learning rate of"
                 f" {rate:.2g}: use a lower --model.max_lr"
             )
-        self.train_loss.update(loss.detach(), len(labels))
+        self.train_loss.update(loss, len(labels))
         self.train_acc.update(logits, labels)
         if batch_idx == 0:
             self._log_epoch({"train/loss": self.train_loss, "train/acc": self.train_acc})
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.ema.update_parameters(self.network)
-
-    def _update_ema(
-        self, ema: Sequence[Tensor], current: Sequence[Tensor], averaged: Tensor | int
-    ) -> None:
-        decay = self.hparams["ema_decay"]
-        if averaged < TRAINED:
-            # A window of a tenth of the steps so far, until it is the full one: else the random
-            # initial weights would still be in the average after the first epoch.
-            step = self.trainer.global_step
-            decay = min(decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(ema, current, None)
+        self.ema.update(self.trainer.global_step)
 
     def validation_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
@@ -223,7 +206,7 @@ class DigitClassifier(LightningModule):
         return self(batch[0]).argmax(dim=1)
 
     def _evaluate(
-        self, batch: tuple[Tensor, Tensor], mean_loss: MeanMetric, accuracy: MulticlassAccuracy
+        self, batch: tuple[Tensor, Tensor], mean_loss: MeanLoss, accuracy: Metric
     ) -> Tensor:
         images, labels = batch
         logits: Tensor = self(images)
@@ -314,12 +297,3 @@ def start_from(source: str, network: nn.Module) -> None:
         flags = " ".join(f"--model.{name} {value}" for name, value in its.items())
         raise SettingError(f"--model.init_from {source} holds another network: {flags}")
     network.load_state_dict(found.state_dict())
-
-
-def exact_accuracy() -> MulticlassAccuracy:
-    """Correct / all, over all images of an epoch and all processes.
-
-    Torchmetrics' default would average the accuracies of the ten classes instead, and its
-    validation of the labels, which the files' sums vouch for, would take longer than the counting.
-    """
-    return MulticlassAccuracy(10, average="micro", validate_args=False)

@@ -3,7 +3,10 @@
 import copy
 import math
 import re
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -13,12 +16,15 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Subset
 
 from mnist_lit import load_pretrained
 from mnist_lit.data import Digits, MNISTDataModule
 from mnist_lit.errors import SettingError
 from mnist_lit.module import DigitClassifier
+from mnist_lit.strokes import Strokes
 
 
 class FloatDigits(Subset[Any]):
@@ -97,6 +103,62 @@ def test_one_cycle_by_the_step_from_the_trainers_own_count(digits: Digits) -> No
     assert (watch.betas[0], watch.betas[9], watch.betas[-1]) == pytest.approx((0.95, 0.85, 0.95))
     assert isinstance(fit.optimizers[0], torch.optim.Adam)
     assert fit.optimizers[0].param_groups[0]["weight_decay"] == 1e-4
+
+
+class Ops(TorchDispatchMode):
+    """Which operations had tensors on which devices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: dict[str, set[str]] = {}
+
+    def __torch_dispatch__(
+        self, op: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = op(*args, **(kwargs or {}))
+        for value in tree_leaves([args, kwargs, result]):
+            if isinstance(value, torch.Tensor):
+                self.devices.setdefault(str(op), set()).add(value.device.type)
+        return result
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_step_on_an_accelerator_never_waits_for_it(
+    optimizer: Literal["adam", "muon"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meta tensor has no numbers: whatever asks for one, or for a copy on the CPU, fails."""
+    adam = import_module("torch.optim.adam")
+    monkeypatch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)
+    module = DigitClassifier(optimizer=optimizer).train().to("meta")
+    module.ema.n_averaged = torch.tensor(0)  # which is read once, as a fit begins
+    module.ema.begin(module.network)
+    module.ema.to("meta")
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    fit: Any = SimpleNamespace(
+        estimated_stepping_batches=10,
+        gradient_clip_val=None,
+        ckpt_path=None,
+        global_step=5,
+        training=True,
+        precision_plugin=SimpleNamespace(convert_input=lambda images: images),
+    )
+    monkeypatch.setattr(DigitClassifier, "trainer", fit)
+    data = MNISTDataModule(strokes=Strokes(**{field.name: 0.3 for field in fields(Strokes)}))
+    data.trainer = fit
+    made: Any = module.configure_optimizers()
+    batch = (
+        torch.zeros(64, 1, 28, 28, dtype=torch.uint8, device="meta"),
+        torch.zeros(64, dtype=torch.int64, device="meta"),
+    )
+    with Ops() as ops:
+        for step in (1, 2):
+            loss = module.training_step(data.on_after_batch_transfer(batch, 0), step)
+            loss.backward()
+            made["optimizer"].step()
+            made["lr_scheduler"]["scheduler"].step()
+            module.on_train_batch_end()
+    assert "aten.convolution.default" in ops.devices
+    assert {op for op, devices in ops.devices.items() if "cpu" in devices} == set()
 
 
 @pytest.mark.parametrize("ema_decay", [0, 0.4])
