@@ -43,7 +43,7 @@ class Augmentation:
     """
 
     degrees: float = 7.0
-    translate: float = 0.1
+    translate: float = 0.04
     scale: float = 0.1
     shear: float = 5.0
     brightness: float = 0.2

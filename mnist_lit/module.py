@@ -61,7 +61,7 @@ class DigitClassifier(LightningModule):
         narrow: int = 18,
         wide: int = 32,
         dropout: float = 0.008,
-        margin: int = 0,
+        margin: int = 3,
         tta: bool = False,
         optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
