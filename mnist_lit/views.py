@@ -39,9 +39,10 @@ def without_lines(view: View) -> tuple[View, float] | None:
     number = len(across) + len(down)
     if not number and (line := _underline(mask)) is not None:
         across = [line]
-    if not across and not down:
-        return None
-    lines = cv2.dilate(np.bitwise_or.reduce([*across, *down]), SQUARE)
+    found = [*across, *down]
+    if not found or (len(across) == len(down) == 1 and _end_inside(found)):
+        return None  # one of each that end in the image are the strokes of a wide 4
+    lines = cv2.dilate(np.bitwise_or.reduce(found), SQUARE)
     zoom = max(view.colors.shape) / max(seen.shape)
     painted = cv2.inpaint(seen, lines, 3, cv2.INPAINT_TELEA)
     # One line may as well be the stroke of a digit that fills the image.
@@ -68,6 +69,13 @@ def _lines_across(mask: Bits) -> list[Bits]:
         if across >= 0.75 * width and thin:
             found.append(line)
     return found
+
+
+def _end_inside(lines: list[Bits]) -> bool:
+    """Whether no line reaches the edge of the image."""
+    left, top, right, bottom = box_of(np.bitwise_or.reduce(lines) > 0)
+    height, width = lines[0].shape
+    return left > 1 and top > 1 and right < width - 1 and bottom < height - 1
 
 
 def _underline(mask: Bits) -> Bits | None:

@@ -74,6 +74,15 @@ def test_a_five_with_its_roof_apart_is_one_digit() -> None:
     assert reading(page).number == "5"
 
 
+def test_the_strokes_of_a_wide_four_are_no_ruled_lines() -> None:
+    page = Image.new("RGB", (140, 140), "white")
+    draw = ImageDraw.Draw(page)
+    for stroke in ([(26, 36), (16, 66), (109, 72)], [(106, 32), (100, 134)]):
+        draw.line(stroke, "black", 9, "curve")
+    assert {layout.name for layout in layouts(page)} == {"whole"}
+    assert reading(page).number == "4"
+
+
 def test_dotted_pencil_is_one_digit() -> None:
     page = Image.new("L", (300, 300), 255)
     ImageDraw.Draw(page).ellipse((100, 60, 200, 240), outline=0, width=14)

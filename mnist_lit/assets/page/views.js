@@ -115,12 +115,22 @@ function withoutLines(view) {
     if (!(error instanceof UnreadableError)) throw error
     return null
   }
-  const lines = [...linesAcross(mask), ...linesAcross(transposed(mask)).map(transposed)]
-  if (!lines.length) return null
-  const all = dilated(lines.reduce((a, b) => mapped(a, (value, i) => Math.max(value, b.data[i]))))
-  const zoom = sideOf(view.colors[0]) / sideOf(seen[0]), painted = seen.map(plane => paintedOver(plane, all))
+  const across = linesAcross(mask), down = linesAcross(transposed(mask)).map(transposed)
+  const found = [...across, ...down]
+  if (!found.length) return null
+  const lines = found.reduce((a, b) => mapped(a, (value, i) => Math.max(value, b.data[i])))
+  // One of each that end in the image are the strokes of a wide 4.
+  if (across.length === 1 && down.length === 1 && endInside(lines)) return null
+  const zoom = sideOf(view.colors[0]) / sideOf(seen[0]), wide = dilated(lines)
+  const painted = seen.map(plane => paintedOver(plane, wide))
   // One line may as well be the stroke of a digit that fills the image.
-  return { view: viewOf(painted, view.zoom * zoom, view.left, view.top), cost: lines.length > 1 ? 0 : 0.5 }
+  return { view: viewOf(painted, view.zoom * zoom, view.left, view.top), cost: found.length > 1 ? 0 : 0.5 }
+}
+
+// Whether no line reaches the edge of the image.
+function endInside(lines) {
+  const [left, top, right, bottom] = maskBox(lines), { width, height } = lines
+  return left > 1 && top > 1 && right < width - 1 && bottom < height - 1
 }
 
 // Calls `visit` with start and end of each run of `value` in a row.
