@@ -61,8 +61,9 @@ def recipe_table() -> str:
     fast = statistics.mean(run["seconds"] for run in race["fast"])
     header = "recipe | parameters | mean test accuracy, % | epochs | command"
     return (
-        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. On two"
-        f" cores of an {race['how']['machine']} the default took {race['default']['seconds']:.0f} s, and `fast` {fast:.0f} s."
+        f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. On two cores of"
+        f" an {race['how']['machine']} the default took {race['default']['seconds']:.0f} s, and"
+        f" `fast` {fast:.0f} s."
     )
 
 
