@@ -6,6 +6,7 @@ of a megabyte can hold a thousand scans of all its pixels.
 
 import contextlib
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -130,16 +131,16 @@ def main() -> None:
     answer: Any = "ready"
     while True:
         content = pickle.dumps(answer)
-        sys.stdout.buffer.write(struct.pack("<Q", len(content)) + content)
-        sys.stdout.buffer.flush()
         try:
+            sys.stdout.buffer.write(struct.pack("<Q", len(content)) + content)
+            sys.stdout.buffer.flush()
             answer = decode(received(sys.stdin.buffer))
         except UnreadableImageError as error:
             answer = error
         except MemoryError:
             answer = UnreadableImageError("too large")
-        except EOFError:
-            return
+        except (EOFError, BrokenPipeError):  # whoever asked is gone
+            os._exit(0)  # without flushing an answer that nobody takes
 
 
 if __name__ == "__main__":

@@ -288,8 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(f"--port {args.port}: {explain(failed)}")
         torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
         port = listener.getsockname()[1]
-        print(f"draw digits at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn, too, raises when it stops
+            print(f"draw digits at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
             serve(network, judge, listener, args.collect)
 
 
