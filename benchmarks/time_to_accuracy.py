@@ -78,7 +78,7 @@ def main() -> None:
     fast = [run("fast", seed) for seed in (200, 201)]
     plain = run_plain()
     fast += [run("fast", seed) for seed in (202, 203)]
-    default = run("default", 200)
+    default = run("default", 203)  # which takes as many epochs as the median
     seconds = sum(run["seconds"] for run in fast) / len(fast)
     ratio = plain["seconds"] / seconds
     reached = "99.4 %" if plain["reached"] else "the end, 99.4 % not reached"
