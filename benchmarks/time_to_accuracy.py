@@ -30,7 +30,7 @@ def run(recipe: str, seed: int) -> dict[str, float]:
         start = time.perf_counter()
         printed = subprocess.run(
             [
-                *(sys.executable, "-m", "mnist_lit.train"),
+                *(sys.executable, "-m", "mnist_lit", "train"),
                 *(("--config", recipe) if recipe != "default" else ()),
                 *("--seed_everything", str(seed), "--trainer.default_root_dir", folder),
                 *("--data.data_dir", str(HERE / "runs" / "data")),
