@@ -227,18 +227,24 @@ def test_a_blank_page_is_refused(page: Page) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_photos_are_prepared_as_by_python(page: Page) -> None:
-    images, random, same, differences = embedded_test_digits()[0], np.random.default_rng(0), 0, []
+@pytest.mark.parametrize("part", range(4))  # for processes to share
+def test_a_thousand_photos_are_prepared_as_by_python(page: Page, part: int) -> None:
+    images, random, same, differences = (
+        embedded_test_digits()[0],
+        np.random.default_rng(part),
+        0,
+        [],
+    )
     kinds = list(DISGUISES.values())
-    for i in range(1000):
+    for i in range(250 * part, 250 * (part + 1)):
         digit = Image.fromarray(images[10 * i, 0].numpy())
         lines, reading = prepared(page, kinds[i % len(kinds)](digit, random))
         same += number_of(lines) == (reading.number if reading else "")
         if reading and len(number_of(lines)) == len(reading.number) == 1:
             pixels = np.array(lines[0][0]["pixels"]).reshape(28, 28)
             differences.append(float(np.abs(pixels - reading.least.pixels).mean()))
-    print(f"{same} of 1,000 alike, pixels within {np.mean(differences):.4f}")
-    assert same >= 980
+    print(f"{same} of 250 alike, pixels within {np.mean(differences):.4f}")
+    assert same >= 245
     assert np.mean(differences) < 0.01
 
 
