@@ -194,12 +194,8 @@ def owner_of(digits: Digits) -> Owner:
 def in_style(digits: Digits, style: str) -> Owner:
     """With all digits to learn from, and those of the style to test."""
     changed = styled(digits.images, digits.labels, style)
-    kept = torch.tensor(
-        [
-            loops(after) <= loops(before)
-            for before, after in zip(digits.images, changed, strict=True)
-        ]
-    )
+    before, after = (torch.tensor([loops(x) for x in some]) for some in (digits.images, changed))
+    kept = after <= before
     changed, labels = changed[kept], digits.labels[kept]
     own, rest = owner_of(Digits(changed, labels, as_read(changed)))
     return Owner(own, rest.of(rest.labels == STYLES[style]))
