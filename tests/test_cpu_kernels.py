@@ -1,14 +1,21 @@
 """BatchNorm and dropout on a CPU have the values, gradients and chances of torch's own."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mnist_lit.cpu_kernels import (
-    batch_norm,
-    relu_dropout_,
-)
+from mnist_lit.cpu_kernels import batch_norm, relu_dropout_
+
+
+@pytest.fixture(params=[1, 2])  # which take other kernels
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
 
 
 def norm_relu_dropout(x: torch.Tensor, norm: nn.BatchNorm2d, p: float) -> torch.Tensor:
@@ -45,8 +52,11 @@ def test_dropout_is_independent_between_positions_and_calls() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize("shape", [(16, 3, 8, 8), (5, 18, 7, 4), (1, 10, 1, 2), (40, 1, 3, 3)])
+@pytest.mark.parametrize(
+    "shape", [(16, 3, 8, 8), (5, 18, 7, 4), (1, 10, 1, 2), (40, 1, 3, 3), (9, 32, 5, 6)]
+)
 @pytest.mark.parametrize("p", [0, 0.25])
+@pytest.mark.usefixtures("threads")
 def test_a_norm_with_dropout_has_the_values_and_gradients_of_the_stock_layers(
     p: float, shape: tuple[int, ...], layout: torch.memory_format
 ) -> None:
@@ -72,6 +82,7 @@ def test_a_norm_with_dropout_has_the_values_and_gradients_of_the_stock_layers(
     torch.testing.assert_close(ours.state_dict(), stock.state_dict())
 
 
+@pytest.mark.usefixtures("threads")
 def test_a_norm_computes_in_float32_whatever_its_input() -> None:
     torch.manual_seed(0)
     ours, stock = nn.BatchNorm2d(18), nn.BatchNorm2d(18)
