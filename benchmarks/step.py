@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import Precision
 from record import save
 from torch import Tensor
 
@@ -128,7 +129,9 @@ def main() -> None:
     batches = iter(data.train_dataloader())
     batch = next(batches)
     ready = batch[0].float() / 255, batch[1]
-    in_training: Any = SimpleNamespace(training=True, world_size=1, global_rank=0)
+    in_training: Any = SimpleNamespace(
+        training=True, world_size=1, global_rank=0, precision_plugin=Precision()
+    )
     parts: dict[str, Callable[[], object]] = {
         "loading": lambda: next(batches),
         "transfer and augmentation": lambda: data.on_after_batch_transfer(batch, 0),

@@ -21,7 +21,7 @@ import zlib
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
@@ -127,7 +127,7 @@ def _layers(network: Network, half: bool) -> dict[str, Any]:
     for name, block, more in _blocks(network):
         weight, bias = _folded(block)
         outputs, inputs, size = weight.shape[:3]
-        dilation = block.conv.dilation[0] if isinstance(block, ConvBlock) else 1
+        dilation = block.dilation if isinstance(block, ConvBlock) else 1
         activation = block.activation if isinstance(block, ConvBlock) else "none"
         shape = {"inputs": inputs, "outputs": outputs, "size": size, "dilation": dilation}
         blocks.append({"name": name, **shape, "activation": activation, **more})
@@ -179,7 +179,10 @@ def _folded(block: Any) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return block.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    weight = block.conv.get_parameter("weight" if isinstance(block.conv, nn.Conv2d) else "1.weight")
+    if isinstance(block.conv, nn.Sequential):  # (out, in, 1, 1) * (1, in, size, size)
+        weight = weight * block.conv.get_parameter("0.weight").transpose(0, 1)
+    return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 def samples() -> list[dict[str, Any]]:
