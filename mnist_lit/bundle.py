@@ -179,9 +179,11 @@ def _folded(block: Any) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    weight = block.conv.get_parameter("weight" if isinstance(block.conv, nn.Conv2d) else "1.weight")
-    if isinstance(block.conv, nn.Sequential):  # (out, in, 1, 1) * (1, in, size, size)
-        weight = weight * block.conv.get_parameter("0.weight").transpose(0, 1)
+    if isinstance(block.conv, nn.Conv2d):
+        weight: Tensor = block.conv.weight
+    else:
+        of_each, of_all = (block.conv.get_parameter(name) for name in ("0.weight", "1.weight"))
+        weight = of_all * of_each.transpose(0, 1)  # (out, in, 1, 1) * (1, in, size, size)
     return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 

@@ -58,6 +58,15 @@ def test_tiny_convolutions_are_two_of_each_size() -> None:
     assert sizes == [(3, 28, 28), (5, 28, 28), (9, 14, 14), (9, 14, 14), (11, 7, 7), (13, 7, 7)]
 
 
+def test_a_separable_convolution_is_one_of_few_weights() -> None:
+    block = ConvBlock(14, 6, kernel_size=3, separable=True)
+    of_each, of_all = (weight.detach() for weight in block.conv.parameters())
+    assert (of_each.numel(), of_all.numel()) == (14 * 9, 14 * 6)
+    x = torch.rand(2, 14, 9, 5)
+    whole = F.conv2d(x, of_all * of_each.transpose(0, 1), padding=1)
+    torch.testing.assert_close(block.conv(x), whole)
+
+
 @pytest.mark.parametrize("kind", [DigitNet, TinyNet])
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (28, 28), (64, 40)])
 def test_any_image_size_from_8_up(size: tuple[int, int], kind: type[Network]) -> None:
