@@ -83,10 +83,10 @@ def draw_parameters() -> Figure:
         )
     axes.axhline(99.4, color="0.7", linewidth=0.8, zorder=0)
     axes.set(xscale="log", xlabel="parameters", ylabel="test accuracy, %")
-    marks = [2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 300_000]
+    marks = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 300_000]
     axes.set_xticks(marks, [f"{mark:,}" for mark in marks])
     axes.minorticks_off()
-    axes.set_xlim(1_300, 450_000)
+    axes.set_xlim(900, 450_000)
     axes.legend(loc="lower right", fontsize=8)
     return figure
 
