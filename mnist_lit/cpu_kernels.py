@@ -1,4 +1,4 @@
-"""BatchNorm and dropout in training on a CPU, faster than torch's own. Nothing else lives here.
+"""BatchNorm and dropout in training on a CPU, by the fastest of torch's kernels. Nothing else here.
 
 Both compute exactly what the stock layers do (tests/test_cpu_kernels.py holds them side by side).
 On two cores they save a seventh and a third of a training step (benchmarks/step.py).
@@ -17,7 +17,8 @@ LINE = 16  # float32 numbers in a cache line
 def batch_norm(x: Tensor, norm: nn.BatchNorm2d, gain: float = 1.0) -> Tensor:
     """`gain * norm(x)` in training, by kernels that do not make threads wait for each other.
 
-    Those are torch's own on one thread, or where each thread's sums fill whole cache lines.
+    On one thread, or where each thread's sums fill whole cache lines, these are torch's own;
+    elsewhere `_BatchNorm` (docs/EXPERIMENTS.md, 27 November).
 
     Args:
         x: (B, C, H, W) on a CPU, what the convolution returned.

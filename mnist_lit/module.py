@@ -29,8 +29,8 @@ class DigitClassifier(LightningModule):
     """Trains a network; validates and tests the EMA (exponential moving average) of its weights.
 
     Args:
-        network: DigitNet, or TinyNet, which has a seventh of its parameters; in Python also a
-            module of your own, (B, 1, 28, 28) in [0, 1] -> (B, 10) logits.
+        network: DigitNet, or TinyNet, with a seventh of its parameters where narrow is 10; in
+            Python also a module of your own, (B, 1, 28, 28) in [0, 1] -> (B, 10) logits.
         narrow: Channels of DigitNet's input block and 1x1 transitions, or of TinyNet's first
             convolution; its others have two to ten more.
         wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.

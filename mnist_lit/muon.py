@@ -1,9 +1,9 @@
 """Muon: momentum made orthogonal, for the convolutions; Adam for the gains and biases.
 
 Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024. The update of a
-convolution, seen as a matrix of out x (in * height * width), is replaced by the nearest orthogonal
-matrix, roughly, so that it moves equally far in every direction. torch.optim.Muon takes matrices
-alone, neither convolutions nor vectors.
+convolution, seen as a matrix of out x (in / groups * height * width), is replaced by the nearest
+orthogonal matrix, roughly, so that it moves equally far in every direction. torch.optim.Muon takes
+matrices alone, neither convolutions nor vectors.
 """
 
 from collections.abc import Callable, Iterable

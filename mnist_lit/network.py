@@ -124,8 +124,8 @@ class TinyNet(Network):
         self, narrow: int = 10, dropout: float = 0.0, margin: int = 0, tta: bool = False
     ) -> None:
         super().__init__(margin, tta, narrow=narrow)
-        # Of the layouts that were tried, the best for its parameters on digits of unseen writers
-        # (docs/EXPERIMENTS.md).
+        # Of the layouts that were tried, among the best on digits of unseen writers, with fewer
+        # parameters than its equals (docs/EXPERIMENTS.md).
         channels = [1, *(narrow + more for more in (0, 2, 6, 6, 8, 10))]
         blocks = [
             ConvBlock(

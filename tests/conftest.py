@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from forked import Forks
 from torchvision.datasets import MNIST
 
@@ -14,6 +15,15 @@ from mnist_lit.data import Digits, restore_mnist
 
 # The commands under test are to show their lines at once on machines where nothing sees to it.
 os.environ.pop("PYTHONUNBUFFERED", None)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Of torch, in this process: BatchNorm takes other kernels on one than on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

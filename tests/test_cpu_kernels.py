@@ -1,21 +1,11 @@
 """BatchNorm and dropout on a CPU have the values, gradients and chances of torch's own."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mnist_lit.cpu_kernels import batch_norm, relu_dropout_
-
-
-@pytest.fixture(params=[1, 2])  # which take other kernels
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def norm_relu_dropout(x: torch.Tensor, norm: nn.BatchNorm2d, p: float) -> torch.Tensor:

@@ -18,7 +18,7 @@ from mnist_lit.network import (
 )
 
 
-def test_defaults_have_17506_and_3520_parameters() -> None:
+def test_defaults_have_17506_and_2348_parameters() -> None:
     assert DigitNet().parameter_count == 17_506
     assert TinyNet().parameter_count == 2_348
 
@@ -104,9 +104,7 @@ def test_logits_are_means_of_non_negative_evidence() -> None:
 
 def test_skip_connection_carries_the_input_block() -> None:
     net = DigitNet().eval()
-    nn.init.zeros_(
-        net.transition1.conv.get_parameter("weight")
-    )  # the branch beside the skip now says nothing
+    nn.init.zeros_(net.transition1.norm.weight)  # the branch beside the skip now says nothing
     a, b = net(torch.zeros(1, 1, 28, 28)), net(torch.rand(1, 1, 28, 28))
     assert not torch.allclose(a, b)
 
@@ -138,6 +136,7 @@ ACTIVATIONS: dict[Literal["relu", "silu"], Any] = {"relu": F.relu, "silu": F.sil
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.usefixtures("threads")
 def test_a_block_is_convolution_norm_and_activation(
     training: bool, name: Literal["relu", "silu"]
 ) -> None:
@@ -148,6 +147,7 @@ def test_a_block_is_convolution_norm_and_activation(
     torch.testing.assert_close(block(images), expected)
 
 
+@pytest.mark.usefixtures("threads")
 def test_a_block_drops_in_training_only() -> None:
     torch.manual_seed(0)
     images = torch.rand(8, 1, 28, 28)
@@ -160,6 +160,20 @@ def test_a_block_drops_in_training_only() -> None:
         assert zeros.item() == pytest.approx(0.5, abs=0.02)
     block.eval()
     torch.testing.assert_close(block(images), block(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [DigitNet, TinyNet])
+def test_threads_change_no_gradient(kind: type[Network], threads: int) -> None:
+    torch.manual_seed(0)
+    one, images = kind(margin=3), torch.rand(9, 1, 28, 28)
+    several, gradients = copy.deepcopy(one), []
+    for network, number in ((one, 1), (several, threads)):
+        torch.set_num_threads(number)
+        torch.manual_seed(1)  # of dropout
+        F.cross_entropy(network(images), torch.arange(9)).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(one.state_dict(), several.state_dict(), rtol=1e-4, atol=1e-5)
 
 
 def test_channels_last_changes_no_result() -> None:
