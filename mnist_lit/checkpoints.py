@@ -26,6 +26,7 @@ class OwnCheckpoints(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self.current_score = state_dict.get("current_score")  # Lightning saves it, no more
         named = [self.best_model_path, self.kth_best_model_path, *self.best_k_models]
         if not all(self._owns(path) for path in named if path):
             self.best_model_path = self.kth_best_model_path = ""

@@ -6,7 +6,7 @@ connection without weights, and global average pooling instead of a dense layer.
 """
 
 import itertools
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -168,17 +168,18 @@ class ConvBlock(nn.Module):
         separable: bool = False,
     ) -> None:
         super().__init__()
-        how: dict[str, Any] = {"padding": dilation * (kernel_size // 2), "dilation": dilation}
-        self.conv: nn.Module
+        conv = nn.Conv2d(
+            in_channels,
+            in_channels if separable else out_channels,
+            kernel_size,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=in_channels if separable else 1,
+            bias=False,
+        )
+        self.conv: nn.Module = conv
         if separable:
-            self.conv = nn.Sequential(
-                nn.Conv2d(
-                    in_channels, in_channels, kernel_size, **how, groups=in_channels, bias=False
-                ),
-                nn.Conv2d(in_channels, out_channels, 1, bias=False),
-            )
-        else:
-            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, **how, bias=False)
+            self.conv = nn.Sequential(conv, nn.Conv2d(in_channels, out_channels, 1, bias=False))
         self.norm = nn.BatchNorm2d(out_channels)
         self.dilation, self.dropout, self.activation = dilation, dropout, activation
 

@@ -19,7 +19,6 @@ from torchvision.utils import make_grid
 from mnist_lit.console import percent
 
 BINS = 15  # of the reliability diagram
-DPI = 120  # of every picture
 
 
 class Pictures(Callback):
@@ -148,6 +147,7 @@ class Pictures(Callback):
         for name, figure in figures.items():
             path = self.folder / f"test-{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
+            figure.set_dpi(120)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()  # once: savefig lays a figure out first, by drawing it
             pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
@@ -200,7 +200,7 @@ def of_each_digit(stage: str, confusion: Tensor) -> dict[str, float]:
 
 def draw_confusion(confusion: Tensor) -> Figure:
     """(10, 10) counts [true, predicted] -> a heat map in which single errors are visible."""
-    figure = Figure(figsize=(5, 5), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
     errors = confusion.clone().fill_diagonal_(0)
     axes.imshow(errors.numpy(), cmap="Reds", vmax=max(5, int(errors.max()) * 2))
@@ -230,8 +230,7 @@ def draw_errors(errors: list[tuple[Tensor, int, int]]) -> Figure:
     """Images (28, 28) with their true and predicted digit -> a labelled grid."""
     columns, across, down = 8, 32, 44  # pixels from one image to the next
     rows = max(1, math.ceil(len(errors) / columns))
-    size = columns * 0.8, rows * 1.1 + 0.4  # inches
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.8, rows * 1.1 + 0.4), layout="constrained")
     figure.suptitle("true digit → predicted digit")
     axes = figure.add_subplot()  # of its own for each image, they would take seconds to lay out
     for position, (image, true, predicted) in enumerate(errors):
@@ -245,7 +244,7 @@ def draw_errors(errors: list[tuple[Tensor, int, int]]) -> Figure:
 
 def draw_digit_accuracy(confusion: Tensor) -> Figure:
     """(10, 10) counts [true, predicted] -> a bar for each digit, from the worst of them up."""
-    figure = Figure(figsize=(6, 3), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.add_subplot()
     accuracy = 100 * confusion.diagonal() / confusion.sum(dim=1).clamp(min=1)
     bars = axes.bar(range(10), accuracy.tolist(), color="tab:blue")
@@ -266,7 +265,7 @@ def draw_reliability(confidence: Tensor, correct: Tensor, error: float) -> Figur
     Bins of equal width with the images in each (Guo et al., On calibration of modern neural
     networks, 2017). `error` is the expected calibration error, which the title states.
     """
-    figure = Figure(figsize=(5, 5), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     counts = torch.bincount(bins, minlength=BINS)

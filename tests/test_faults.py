@@ -37,8 +37,6 @@ def outcome(folder: Path) -> dict[str, Any]:
         for event in events.Scalars(tag)
     }
     printed = (folder / "out").read_text()
-    for state in last["callbacks"].values():  # Lightning writes it, and restores it from no file
-        state.pop("current_score", None)
     return {
         **{
             part: values(last[part])

@@ -163,6 +163,7 @@ def test_a_block_drops_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("kind", [DigitNet, TinyNet])
+@pytest.mark.parametrize("threads", [2], indirect=True)
 def test_threads_change_no_gradient(kind: type[Network], threads: int) -> None:
     torch.manual_seed(0)
     one, images = kind(margin=3), torch.rand(9, 1, 28, 28)
