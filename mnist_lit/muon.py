@@ -6,7 +6,7 @@ orthogonal matrix, roughly, so that it moves equally far in every direction. tor
 matrices alone, neither convolutions nor vectors.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _move_matrices(self, parameters: list[Tensor], lr: float, momentum: float) -> None:
-        updates = dict[tuple[int, ...], list[tuple[Tensor, Tensor]]]()  # of each shape
+        moved, updates = [], []
         for parameter in parameters:
             if parameter.grad is None:
                 continue
@@ -62,14 +62,12 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             mean_gradient = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-            update = parameter.grad.lerp(mean_gradient, momentum).flatten(1)
-            updates.setdefault(tuple(update.shape), []).append((parameter, update))
-        for (rows, columns), pairs in updates.items():
-            # Together: one by one, small matrices take more time to call than to multiply.
-            directions = orthogonalize(torch.stack([update for _, update in pairs]))
-            for (parameter, _), direction in zip(pairs, directions, strict=True):
-                step = lr * max(1, rows / columns) ** 0.5
-                parameter.sub_(direction.view(parameter.shape), alpha=step)
+            moved.append(parameter)
+            updates.append(parameter.grad.lerp(mean_gradient, momentum).flatten(1))
+        for parameter, direction in zip(moved, orthogonalize(updates), strict=True):
+            rows, columns = direction.shape
+            step = lr * max(1, rows / columns) ** 0.5
+            parameter.sub_(direction.view(parameter.shape), alpha=step)
 
     def _move_vectors(
         self, parameters: list[Tensor], lr: float, betas: tuple[float, float], eps: float
@@ -101,17 +99,25 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """(B, M, N) -> about the nearest matrices whose singular values are all 1.
+def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Matrices of any shapes -> about the nearest whose singular values are all 1, in their order.
 
     Five steps of Jordan's quintic Newton-Schulz iteration, which brings singular values between
     0.7 and 1.2, quickly rather than exactly; those far below the largest stay smaller.
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
+    if not matrices:
+        return []
+    # In one stack, filled up with zeros, which stay zeros: one by one, small matrices take more
+    # time to call than to multiply.
+    wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT for matrix in matrices]
+    rows, columns = (max(matrix.shape[side] for matrix in wide) for side in (0, 1))
+    x = matrices[0].new_zeros(len(wide), rows, columns)
+    for place, matrix in zip(x, wide, strict=True):
+        place[: matrix.shape[0], : matrix.shape[1]] = matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
         polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, polynomial, x, beta=3.4445)
-    return x.mT if tall else x
+    found = [place[: its.shape[0], : its.shape[1]] for place, its in zip(x, wide, strict=True)]
+    return [f if f.shape == its.shape else f.mT for f, its in zip(found, matrices, strict=True)]

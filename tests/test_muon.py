@@ -12,28 +12,30 @@ from mnist_lit.network import DigitNet
 def test_singular_values_come_close_to_1(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape)
-    values = torch.linalg.svdvals(orthogonalize(matrix[None])[0])
+    values = torch.linalg.svdvals(orthogonalize([matrix])[0])
     assert values.max() < 1.3
     assert values.quantile(0.1) > 0.6
     # It points where the matrix does, however long that is.
     nearest = torch.linalg.svd(matrix, full_matrices=False)
     cosine = F.cosine_similarity(
-        orthogonalize(1000 * matrix[None]).flatten(), (nearest.U @ nearest.Vh).flatten(), dim=0
+        orthogonalize([1000 * matrix])[0].flatten(), (nearest.U @ nearest.Vh).flatten(), dim=0
     )
     assert cosine > 0.97
 
 
-def test_a_stack_is_orthogonalized_one_by_one() -> None:
+def test_matrices_of_all_shapes_and_lengths_are_orthogonalized_one_by_one() -> None:
     torch.manual_seed(0)
-    stack = torch.randn(3, 18, 32) * torch.tensor([1e-3, 1, 1e3]).view(3, 1, 1)
-    torch.testing.assert_close(
-        orthogonalize(stack), torch.cat([*map(orthogonalize, stack.split(1))])
-    )
+    shapes = ((18, 9), (32, 162), (18, 32), (5, 5), (32, 18), (18, 32))
+    matrices = [torch.randn(shape) * 10.0 ** (i - 3) for i, shape in enumerate(shapes)]
+    for together, matrix in zip(orthogonalize(matrices), matrices, strict=True):
+        assert together.shape == matrix.shape
+        torch.testing.assert_close(together, orthogonalize([matrix])[0])
+    assert orthogonalize([]) == []
 
 
-def test_matrices_of_one_shape_do_not_mix() -> None:
+def test_matrices_do_not_mix() -> None:
     torch.manual_seed(0)
-    gradients = [torch.randn(4, 3, 3, 3) for _ in range(3)]
+    gradients = [torch.randn(n, 3, 3, 3) for n in (4, 4, 40)]
 
     def moved(together: bool) -> list[torch.Tensor]:
         weights: list[torch.Tensor] = [torch.zeros_like(gradient) for gradient in gradients]
