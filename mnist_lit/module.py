@@ -42,6 +42,7 @@ class DigitClassifier(LightningModule):
         optimizer: adam, or muon, which moves the convolutions by Muon and the rest by Adam.
         max_lr: Adam's learning rate at the top of the one-cycle schedule.
         muon_lr: Muon's, at the same time.
+        muon_momentum: Share of earlier steps in the direction that Muon takes.
         weight_decay: Adam's L2 penalty; muon has none.
         pct_start: Fraction of all steps in which the learning rate rises.
         div_factor: The rate starts at max_lr / div_factor ...
@@ -66,6 +67,7 @@ class DigitClassifier(LightningModule):
         optimizer: Literal["adam", "muon"] = "adam",
         max_lr: float = 0.01,
         muon_lr: float = 0.03,
+        muon_momentum: float = 0.95,
         weight_decay: float = 1e-4,
         pct_start: float = 0.2,
         div_factor: float = 10,
@@ -85,6 +87,7 @@ class DigitClassifier(LightningModule):
             ("margin", margin, 0 <= margin <= MAX_MARGIN, f"from 0 to {MAX_MARGIN}"),
             ("max_lr", max_lr, 0 < max_lr < math.inf, "above 0"),
             ("muon_lr", muon_lr, 0 < muon_lr < math.inf, "above 0"),
+            ("muon_momentum", muon_momentum, 0 <= muon_momentum < 1, "at least 0 and below 1"),
             ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "at least 0"),
             ("pct_start", pct_start, 0 < pct_start < 1, "between 0 and 1"),
             ("div_factor", div_factor, 1 <= div_factor < math.inf, "at least 1"),
@@ -248,7 +251,12 @@ class DigitClassifier(LightningModule):
         hparams, max_lr = self.hparams, self._top_rates()
         optimizer: torch.optim.Optimizer
         if hparams["optimizer"] == "muon":
-            optimizer = Muon(self.network.parameters(), hparams["muon_lr"], hparams["max_lr"])
+            optimizer = Muon(
+                self.network.parameters(),
+                hparams["muon_lr"],
+                hparams["max_lr"],
+                momentum=hparams["muon_momentum"],
+            )
         else:
             optimizer = torch.optim.Adam(
                 self.network.parameters(),

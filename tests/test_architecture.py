@@ -40,6 +40,7 @@ ALLOWED = {
     "module": {"ema", "errors", "load_pretrained", "metrics", "muon", "network", "weights"},
     "console": {"device"},
     "callbacks": {"console", "errors"},
+    "cuda_graph": {"errors"},
     "pictures": {"console"},
     "settings": {"errors", "files"},
     "state": set(),

@@ -122,6 +122,16 @@ class Ops(TorchDispatchMode):
         return result
 
 
+def test_muons_settings_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = SimpleNamespace(estimated_stepping_batches=10, gradient_clip_val=None, ckpt_path=None)
+    monkeypatch.setattr(DigitClassifier, "trainer", fit)
+    made: Any = DigitClassifier(
+        optimizer="muon", muon_lr=0.07, muon_momentum=0.6, max_lr=0.02
+    ).configure_optimizers()
+    matrices, vectors = made["optimizer"].param_groups
+    assert (matrices["momentum"], matrices["max_lr"], vectors["max_lr"]) == (0.6, 0.07, 0.02)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_a_step_on_an_accelerator_never_waits_for_it(
     optimizer: Literal["adam", "muon"], monkeypatch: pytest.MonkeyPatch

@@ -160,7 +160,7 @@ def test_commands_are_there(document: str) -> None:
 
 
 def flags(words: list[str]) -> list[str]:
-    return [word.partition("=")[0] for word in words if word.startswith("--")]
+    return [re.split(r"\+?=", word)[0] for word in words if word.startswith("--")]
 
 
 def check_flags(verb: str, words: list[str]) -> None:

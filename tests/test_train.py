@@ -378,6 +378,7 @@ BAD_INPUT: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] 
     ),
     "unknown optimizer": (["--model.optimizer", "sgd"], 2, "model.optimizer", None),
     "no muon rate": (["--model.muon_lr", "0"], 2, "--model.muon_lr", None),
+    "momentum without end": (["--model.muon_momentum", "1"], 2, "--model.muon_momentum", None),
     "rate in words": (["--model.max_lr", "fast"], 2, "model.max_lr", None),
     "empty batch": (["--data.batch_size", "0"], 2, "--data.batch_size", None),
     "half a batch": (["--data.batch_size", "1.5"], 2, "data.batch_size", None),
