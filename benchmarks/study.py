@@ -18,8 +18,8 @@ With --save NAME the result is benchmarks/results/NAME.json. MNIST's test set is
 import argparse
 import csv
 import gzip
+import hashlib
 import itertools
-import os
 import re
 import time
 from pathlib import Path
@@ -33,6 +33,7 @@ from owners import WithoutWriters, trainer_of, writers_of
 from record import save
 from scipy import stats
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_lit.augment import Augmentation
 from mnist_lit.console import quiet
@@ -40,7 +41,6 @@ from mnist_lit.data import RawMNIST
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.strokes import Strokes
-from mnist_lit.weights import load_network
 
 ROOT = Path(__file__).parent.parent
 FIRST_SEED = 500  # none that a result of this project has
@@ -75,7 +75,10 @@ def config_of(recipe: str) -> dict[str, Any]:
 
 def run(recipe: str, fold: int, seed: int, folds: Tensor, work: Path) -> npt.NDArray[np.bool_]:
     """(60000,): which digits of the fold a network has wrong that was trained without it."""
-    kept = work / f"{re.sub(r'[^a-zA-Z0-9.=]+', '-', recipe)}-fold{fold}-seed{seed}.npz"
+    name = re.sub(r"[^a-zA-Z0-9.=]+", "-", recipe)
+    if len(name) > 200:  # which file systems do not take
+        name = f"{name[:180]}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+    kept = work / f"{name}-fold{fold}-seed{seed}.npz"
     if kept.exists():
         with np.load(kept) as arrays:
             wrong: npt.NDArray[np.bool_] = arrays["wrong"]
@@ -89,13 +92,10 @@ def run(recipe: str, fold: int, seed: int, folds: Tensor, work: Path) -> npt.NDA
     model, held_out = DigitClassifier(**config.get("model", {})), folds == fold
     fit = trainer_of(config["trainer"] | {"limit_val_batches": 0}, [])
     fit.fit(model, WithoutWriters(held_out, **data))
-    weights = work / f"weights-{os.getpid()}.ckpt"
-    fit.save_checkpoint(weights, weights_only=True)
-    network = load_network(weights)
     mnist = RawMNIST(str(work / "data"), train=True)
     images, labels = mnist.data[held_out][:, None], mnist.targets[held_out]
-    with torch.inference_mode():
-        answers = torch.cat([network(some / 255).argmax(dim=1) for some in images.split(1000)])
+    unseen = DataLoader(TensorDataset(images / 255), batch_size=data.get("batch_size", 64))
+    answers = torch.cat(fit.predict(model, unseen))  # type: ignore[arg-type]
     wrong = np.zeros(len(folds), dtype=bool)
     wrong[held_out.numpy()] = (answers != labels).numpy()
     with written_whole(kept) as partial, partial.open("wb") as file:

@@ -47,6 +47,7 @@ class DigitClassifier(LightningModule):
         pct_start: Fraction of all steps in which the learning rate rises.
         div_factor: The rate starts at max_lr / div_factor ...
         final_div_factor: ... and ends at max_lr / div_factor / final_div_factor.
+        anneal_strategy: It rises and falls as half a cosine (cos) or in straight lines (linear).
         label_smoothing: Share of the target's probability that training spreads evenly over the ten
             digits. The losses of validation and test are without it.
         ema_decay: Decay per step of the exponential moving average of the weights that is
@@ -72,6 +73,7 @@ class DigitClassifier(LightningModule):
         pct_start: float = 0.2,
         div_factor: float = 10,
         final_div_factor: float = 100,
+        anneal_strategy: Literal["cos", "linear"] = "cos",
         label_smoothing: float = 0.0,
         ema_decay: float = 0.998,
         init_from: str | None = None,
@@ -81,6 +83,12 @@ class DigitClassifier(LightningModule):
         for name, value, valid, expected in (
             ("network", network, known, "DigitNet, TinyNet or a torch.nn.Module"),
             ("optimizer", optimizer, optimizer in ("adam", "muon"), "adam or muon"),
+            (
+                "anneal_strategy",
+                anneal_strategy,
+                anneal_strategy in ("cos", "linear"),
+                "cos or linear",
+            ),
             ("narrow", narrow, 1 <= narrow <= MAX_CHANNELS, f"from 1 to {MAX_CHANNELS}"),
             ("wide", wide, 1 <= wide <= MAX_CHANNELS, f"from 1 to {MAX_CHANNELS}"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
@@ -275,6 +283,7 @@ class DigitClassifier(LightningModule):
             pct_start=rise if rise * steps != 1 else 1.001 * rise,
             div_factor=hparams["div_factor"],
             final_div_factor=hparams["final_div_factor"],
+            anneal_strategy=hparams["anneal_strategy"],
             # By default Adam's first beta moves against the rate: 0.95, 0.85 at the top, 0.95.
             cycle_momentum=hparams["optimizer"] == "adam",
         )

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import fields
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -103,6 +104,16 @@ def test_one_cycle_by_the_step_from_the_trainers_own_count(digits: Digits) -> No
     assert (watch.betas[0], watch.betas[9], watch.betas[-1]) == pytest.approx((0.95, 0.85, 0.95))
     assert isinstance(fit.optimizers[0], torch.optim.Adam)
     assert fit.optimizers[0].param_groups[0]["weight_decay"] == 1e-4
+
+
+def test_the_rate_in_straight_lines(digits: Digits) -> None:
+    watch = Watch()
+    module = DigitClassifier(max_lr=0.02, anneal_strategy="linear")
+    fit = trainer(max_epochs=4, callbacks=[watch], log_every_n_steps=1, num_sanity_val_steps=0)
+    fit.fit(module, loader(digits, 40, 4), loader(digits, 4, 4))
+    falls = [before - after for before, after in pairwise(watch.lrs[7:])]  # from the top, in step 8
+    assert max(watch.lrs) == watch.lrs[7]
+    assert falls == pytest.approx([(0.02 - 0.02 / 10 / 100) / 32] * 32)
 
 
 class Ops(TorchDispatchMode):
@@ -383,13 +394,14 @@ def test_margin_and_tta_reach_the_network(kind: Literal["DigitNet", "TinyNet"]) 
         ("max_lr", 0),
         ("weight_decay", -1),
         ("pct_start", 1),
+        ("anneal_strategy", "stairs"),
         ("div_factor", 0.5),
         ("final_div_factor", float("inf")),
         ("label_smoothing", 1),
         ("ema_decay", 1),
     ],
 )
-def test_bad_settings_name_the_flag(name: str, value: float) -> None:
+def test_bad_settings_name_the_flag(name: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=rf"--model\.{name}"):
         DigitClassifier(**{name: value})  # type: ignore[arg-type]
 
