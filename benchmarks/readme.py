@@ -52,7 +52,7 @@ def recipe_table() -> str:
                 f"**{name}**",
                 f"{study['runs'][0]['parameters']:,}",
                 f"**{mean(study)}**",
-                f"{statistics.median(run['epochs'] for run in study['runs']):.0f}",
+                f"{statistics.median(run['epochs'] for run in study['runs']):g}",
                 f"`mnist-lit train{named(name)}`",
             ]
         )
