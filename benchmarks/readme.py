@@ -62,8 +62,8 @@ def recipe_table() -> str:
     header = "recipe | parameters | mean test accuracy, % | epochs | command"
     return (
         f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. On two cores of"
-        f" an {race['how']['machine']} the default took {race['default']['seconds']:.0f} s, and"
-        f" `fast` {fast:.0f} s."
+        f" an {race['how']['machine']} the default took {race['default']['seconds']:.0f} s for"
+        f" {race['default']['epochs']} epochs, and `fast` {fast:.0f} s."
     )
 
 
