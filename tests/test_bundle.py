@@ -1,6 +1,7 @@
 """The page is one file that asks for nothing, and its scripts compute what PyTorch computes."""
 
 import base64
+import copy
 import hashlib
 import io
 import json
@@ -153,18 +154,32 @@ def test_saliency_is_the_gradient_times_the_pixel(kind: str) -> None:
     torch.manual_seed(0)
     network = load_pretrained() if kind == "DigitNet" else trained_looking(TinyNet(margin=1))
     ask = opened(network, half=False)  # rounded, a ReLU may be open that was just closed
-    for digit, image in enumerate(embedded_test_digits()[0][:4] / 255):
-        pixels = image.unsqueeze(0).clone().requires_grad_()
-        logits = network.classify(network.normalize(pixels))[0]
+    exact = copy.deepcopy(network).double()
+
+    def saliency_at(pixels: Tensor, digit: int) -> Tensor:
+        pixels = pixels.unsqueeze(0).clone().requires_grad_()
+        logits = exact.classify(exact.normalize(pixels))[0]
         others = (logits.sum() - logits[digit]) / 9
         [gradient] = torch.autograd.grad(logits[digit] - others, pixels)
-        expected = (gradient * pixels).flatten().detach()
+        return (gradient * pixels).flatten().detach()
+
+    compared = 0
+    for image in embedded_test_digits()[0][:40] / 255:
+        digit, pixels = compared, image.double()
+        expected = saliency_at(pixels, digit)
+        rounded = (pixels * (1 + 1e-6 * torch.randn_like(pixels)) for _ in range(10))
+        if any((saliency_at(r, digit) - expected).norm() > 1e-4 * expected.norm() for r in rounded):
+            continue  # a ReLU or a tie so near that the rounding of single precision decides it
         given = image.flatten().tolist()
         found = torch.tensor(
             ask(f"Array.from(reader.saliency(Float32Array.from(given), {digit}))", given)
         )
         assert expected.norm() > 0
         assert (found - expected).norm() < 1e-3 * expected.norm()
+        compared += 1
+        if compared == 4:
+            break
+    assert compared == 4
 
 
 def prepared(page: Page, file: bytes) -> tuple[Any, Any]:
