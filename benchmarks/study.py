@@ -91,10 +91,11 @@ def run(recipe: str, fold: int, seed: int, folds: Tensor, work: Path) -> npt.NDA
     torch.manual_seed(seed)
     model, held_out = DigitClassifier(**config.get("model", {})), folds == fold
     fit = trainer_of(config["trainer"] | {"limit_val_batches": 0}, [])
-    fit.fit(model, WithoutWriters(held_out, **data))
+    digits = WithoutWriters(held_out, **data)
+    fit.fit(model, digits)
     mnist = RawMNIST(str(work / "data"), train=True)
     images, labels = mnist.data[held_out][:, None], mnist.targets[held_out]
-    unseen = DataLoader(TensorDataset(images / 255), batch_size=data.get("batch_size", 64))
+    unseen = DataLoader(TensorDataset(images / 255), batch_size=digits.batch_size)
     answers = torch.cat(fit.predict(model, unseen))  # type: ignore[arg-type]
     wrong = np.zeros(len(folds), dtype=bool)
     wrong[held_out.numpy()] = (answers != labels).numpy()
