@@ -72,7 +72,7 @@ function readSample(reader, sample, ink) {
   return { image, lines: [judged(reader, [pixels])] }
 }
 
-// 28 x 28, white on black -> four times as large, dark on white: from it predict gets the same again.
+// 28 x 28, white on black -> four times as large, dark on white, as predict takes it.
 function enlarged(pixels) {
   const [by, side] = [4, 112]
   const levels = Uint8Array.from({ length: side * side }, (_, i) => {
