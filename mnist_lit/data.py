@@ -62,7 +62,7 @@ class MNISTDataModule(LightningDataModule):
     def __init__(
         self,
         data_dir: str = "data",
-        batch_size: int = 128,
+        batch_size: int = 256,
         val_size: int = 10_000,
         num_workers: int = 0,
         augmentation: Augmentation = Augmentation(),

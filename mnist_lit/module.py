@@ -66,7 +66,7 @@ class DigitClassifier(LightningModule):
         margin: int = 3,
         tta: bool = False,
         optimizer: Literal["adam", "muon"] = "adam",
-        max_lr: float = 0.01,
+        max_lr: float = 0.014,
         muon_lr: float = 0.03,
         muon_momentum: float = 0.95,
         weight_decay: float = 1e-4,

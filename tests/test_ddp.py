@@ -112,7 +112,7 @@ def test_two_processes_stop_together_and_write_once(data_dir: Path, tmp_path: Pa
     assert best.startswith("best-")
     assert last == "last.ckpt"
     callbacks = torch.load(version / "checkpoints" / last, weights_only=True)["callbacks"]
-    assert callbacks["Pictures"]["best"]["confusion"].sum() == 2 * 20 * 64  # of both processes
+    assert callbacks["Pictures"]["best"]["confusion"].sum() == 2 * 20 * 128  # of both processes
 
     # The same weights and images give the same numbers in one process.
     flags = ["--ckpt_path", "last", "--data.data_dir", data_dir, "--trainer.limit_val_batches=1.0"]

@@ -87,8 +87,8 @@ def test_a_fit_says_what_it_does_and_what_came_out(fitted: tuple[Path, str]) -> 
     summary = dict(re.split(r"\s\s+", line, maxsplit=1) for line in lines if "  " in line)
     assert summary["parameters"] == "17,506"
     assert summary["target"] == "99.40 % not reached in 2 epochs"
-    assert re.match(r"\d+\.\d\d % of 640, measured once; 95 % interval", summary["test"])
-    assert re.match(r"\d+\.\d\d % of 640$", summary["best val"])
+    assert re.match(r"\d+\.\d\d % of 1,280, measured once; 95 % interval", summary["test"])
+    assert re.match(r"\d+\.\d\d % of 1,280$", summary["best val"])
     assert (cwd / summary["checkpoint"]).is_file()
     assert summary["curves"] == "tensorboard --logdir lightning_logs"
 
@@ -102,7 +102,7 @@ def test_a_fit_on_all_digits_looks_at_the_test_set_once(
     assert done.stderr == ""
     assert " val " not in re.sub("best val", "", done.stdout)
     assert re.search(r"^best val +none: the last weights were tested$", done.stdout, re.MULTILINE)
-    assert re.search(r"^test .* of 640, measured once", done.stdout, re.MULTILINE)
+    assert re.search(r"^test .* of 1,280, measured once", done.stdout, re.MULTILINE)
     [checkpoint] = re.findall(r"^checkpoint +(\S+)$", done.stdout, re.MULTILINE)
     assert Path(checkpoint).name == "last.ckpt"
     assert (tmp_path / checkpoint).is_file()
@@ -121,8 +121,8 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     changed = "--model.network TinyNet (not DigitNet), --model.margin 1 (not 3)"
     changed += ", --model.tta True (not False), --model.narrow 2 (not 18)"
     assert again.stderr.endswith(f"used as in the checkpoint: {changed}\n")
-    [right] = re.findall(r"^ +all +640 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
-    assert int(right) / 6.4 == pytest.approx(float(accuracy), abs=0.006)
+    [right] = re.findall(r"^ +all +1280 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
+    assert int(right) / 12.8 == pytest.approx(float(accuracy), abs=0.006)
     [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
     assert load_network(best).settings == {"narrow": 2, "margin": 1, "tta": True}
 
@@ -144,8 +144,8 @@ def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, st
         digits = [events.Scalars(f"{stage}-digits/{digit}")[-1].value for digit in range(10)]
         assert 0 <= min(digits) < max(digits) <= 1
     [text] = events.Tensors("config/text_summary")
-    assert "max_lr: 0.01" in text.tensor_proto.string_val[0].decode()
-    assert yaml.safe_load((version / "hparams.yaml").read_text())["max_lr"] == 0.01
+    assert "max_lr: 0.014" in text.tensor_proto.string_val[0].decode()
+    assert yaml.safe_load((version / "hparams.yaml").read_text())["max_lr"] == 0.014
     columns, figures = hparams_columns(version)
     assert columns[:3] == ["model/network", "model/optimizer", "model/max_lr"]
     assert columns[3:5] == ["data/batch_size", "trainer/max_epochs"]
@@ -180,7 +180,7 @@ def test_the_saved_config_runs_again_to_the_same_numbers(
     assert len(numbers(printed)) == 2 * 4 + 2
     assert numbers(done.stdout) == numbers(printed)
     settings = yaml.safe_load(config.read_text())
-    assert settings["model"]["max_lr"] == 0.01
+    assert settings["model"]["max_lr"] == 0.014
     assert settings["trainer"]["precision"] is not None  # what was chosen for this machine
 
 
@@ -205,15 +205,15 @@ def test_the_other_verbs_read_the_best_checkpoint(
     assert done.returncode == 0, done.stderr
     if verb == "predict":
         [path] = (cwd / "lightning_logs").glob("version_*/predictions.txt")
-        assert len(path.read_text().splitlines()) == 5 * 128
+        assert len(path.read_text().splitlines()) == 5 * 256
     else:
         stage = {"validate": "val", "test": "test"}[verb]
         [fit_acc] = re.findall(rf"^(?:best )?{stage} +(\d+\.\d+) %", printed, re.MULTILINE)
         [verb_acc] = re.findall(rf"{stage}/acc\D+([\d.]+)", done.stdout)
         assert float(verb_acc) * 100 == pytest.approx(float(fit_acc), abs=0.006)
     if verb == "test":
-        [right] = re.findall(r"^ +all +640 +(\d+) +[\d.]+ %$", done.stdout, re.MULTILINE)
-        assert int(right) / 6.4 == pytest.approx(float(fit_acc), abs=0.006)
+        [right] = re.findall(r"^ +all +1280 +(\d+) +[\d.]+ %$", done.stdout, re.MULTILINE)
+        assert int(right) / 12.8 == pytest.approx(float(fit_acc), abs=0.006)
         [folder] = re.findall(r"^pictures in (\S+)$", done.stdout, re.MULTILINE)
         names = {"confusion", "errors", "digits", "reliability"}
         assert {path.name for path in (cwd / folder).glob("*.png")} == {
@@ -259,7 +259,7 @@ def test_the_summary_is_of_the_fit_not_of_the_checkpoint_that_is_tested(
     printed = capfd.readouterr().out
     assert "target val/acc 94.00 % reached in epoch 3, as the mean of 2 epochs\n" in printed
     assert "target      94.00 % reached in epoch 3\n" in printed
-    assert "best val    99.00 % of 640\n" in printed
+    assert "best val    99.00 % of 1,280\n" in printed
     assert "checkpoints/best-0.9900.ckpt\n" in printed
 
     stars = re.findall(r"^epoch .* val loss \S+  acc (\S+) % (\*?)", printed, re.MULTILINE)
