@@ -165,7 +165,9 @@ def time_to_accuracy() -> str:
     header = "program | epochs | seconds an epoch | seconds in all | test accuracy, %"
     commit = race["how"].get("commit_of_others")
     others = f" and, of the others, {commit}" if commit else ""
-    return f"{table(header, rows)}\n\n**{race['ratio']:.1f}x faster to 99.4 %**, {made(race)}{others}."
+    return (
+        f"{table(header, rows)}\n\n**{race['ratio']:.1f}x faster to 99.4 %**, {made(race)}{others}."
+    )
 
 
 def made(result: dict[str, Any]) -> str:
