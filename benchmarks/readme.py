@@ -59,11 +59,13 @@ def recipe_table() -> str:
     numbers = span([len(study["runs"]) for study in recipes().values()], "d")
     race = load("time_to_accuracy")
     fast = statistics.mean(run["seconds"] for run in race["fast"])
+    default = race["default"]
+    seconds = span([run["seconds"] for run in default], ".0f")
     header = "recipe | parameters | mean test accuracy, % | epochs | command"
     return (
         f"{table(header, rows)}\n\nMean of {numbers} seeds with its 95 % interval. On two cores of"
-        f" an {race['how']['machine']} the default took {race['default']['seconds']:.0f} s for"
-        f" {race['default']['epochs']} epochs, and `fast` {fast:.0f} s."
+        f" an {race['how']['machine']} `fast` took {fast:.0f} s, and the default {seconds} s for"
+        f" {span([run['epochs'] for run in default], 'd')} epochs ({len(default)} runs)."
     )
 
 
@@ -152,11 +154,11 @@ def time_to_accuracy() -> str:
             f"{100 * plain['curve'][-1]['test_acc']:.2f}",
         ]
     ]
-    for name, runs in (("the default", [race["default"]]), ("`--config fast`", race["fast"])):
+    for name, runs in (("the default", race["default"]), ("`--config fast`", race["fast"])):
         rows.append(
             [
                 name,
-                f"{runs[0]['epochs']}",
+                span([run["epochs"] for run in runs], "d"),
                 f"{statistics.mean(run['epoch_seconds'] for run in runs):.0f}",
                 f"{statistics.mean(run['seconds'] for run in runs):.0f}",
                 " ".join(f"{100 * run['test_acc']:.2f}" for run in runs),
