@@ -3,12 +3,12 @@
     python benchmarks/time_to_accuracy.py [--default]
 
 `fast` runs twice before and twice after the plain script, so that a machine which slows down
-meanwhile shows, and the default three times at the end. The plain script counts from its first training
-step to the end of its first epoch with at least 99.4 % of the test digits, which it looks at after
-every epoch. The others count as whole processes, from their start to the end of their only look at
-the test set, on seeds that seeds.py has tested. Half an hour and more on two idle cores. The result
-is benchmarks/results/time_to_accuracy.json. After a change of the default, --default times it alone
-again, on the kind of machine that the others ran on.
+meanwhile shows, and the default three times at the end. The plain script counts from its first
+training step to the end of its first epoch with at least 99.4 % of the test digits, which it looks
+at after every epoch. The others count as whole processes, from their start to the end of their only
+look at the test set, on seeds that seeds.py has tested. Half an hour and more on two idle cores.
+The result is benchmarks/results/time_to_accuracy.json. After a change of the default, --default
+times it alone again, on the kind of machine that the others ran on.
 """
 
 import argparse
