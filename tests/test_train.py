@@ -121,8 +121,8 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     changed = "--model.network TinyNet (not DigitNet), --model.margin 1 (not 3)"
     changed += ", --model.tta True (not False), --model.narrow 2 (not 18)"
     assert again.stderr.endswith(f"used as in the checkpoint: {changed}\n")
-    [right] = re.findall(r"^ +all +1280 +(\d+) +[\d.]+ %$", again.stdout, re.MULTILINE)
-    assert int(right) / 12.8 == pytest.approx(float(accuracy), abs=0.006)
+    [right] = re.findall(r"^ +all +1,280 +([\d,]+) +[\d.]+ %$", again.stdout, re.MULTILINE)
+    assert int(right.replace(",", "")) / 12.8 == pytest.approx(float(accuracy), abs=0.006)
     [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
     assert load_network(best).settings == {"narrow": 2, "margin": 1, "tta": True}
 
@@ -212,8 +212,8 @@ def test_the_other_verbs_read_the_best_checkpoint(
         [verb_acc] = re.findall(rf"{stage}/acc\D+([\d.]+)", done.stdout)
         assert float(verb_acc) * 100 == pytest.approx(float(fit_acc), abs=0.006)
     if verb == "test":
-        [right] = re.findall(r"^ +all +1280 +(\d+) +[\d.]+ %$", done.stdout, re.MULTILINE)
-        assert int(right) / 12.8 == pytest.approx(float(fit_acc), abs=0.006)
+        [right] = re.findall(r"^ +all +1,280 +([\d,]+) +[\d.]+ %$", done.stdout, re.MULTILINE)
+        assert int(right.replace(",", "")) / 12.8 == pytest.approx(float(fit_acc), abs=0.006)
         [folder] = re.findall(r"^pictures in (\S+)$", done.stdout, re.MULTILINE)
         names = {"confusion", "errors", "digits", "reliability"}
         assert {path.name for path in (cwd / folder).glob("*.png")} == {
