@@ -237,7 +237,7 @@ def test_a_fit_without_end_names_the_flag(digits: Digits) -> None:
 def test_a_fifth_of_five_steps_is_a_rise_too(digits: Digits) -> None:
     watch = Watch()
     fit = trainer(max_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1, callbacks=[watch])
-    fit.fit(DigitClassifier(), loader(digits, 40, 8), loader(digits, 4, 4))
+    fit.fit(DigitClassifier(max_lr=0.01), loader(digits, 40, 8), loader(digits, 4, 4))
     assert len(watch.lrs) == 5
     assert watch.lrs[0] == pytest.approx(0.001)
     assert watch.lrs[1] < 0.01
@@ -355,7 +355,7 @@ def test_a_batch_size_finder_gets_a_schedule_of_as_many_steps(
         callbacks=[finder, watch],
         default_root_dir=tmp_path,
     )
-    fit.fit(DigitClassifier(narrow=1, wide=1), data)
+    fit.fit(DigitClassifier(narrow=1, wide=1, max_lr=0.01), data)
     assert data.batch_size == 4000
     assert len(watch.lrs) == math.ceil(50_000 / 4000)
     assert watch.lrs[-1] == pytest.approx(0.00001)
@@ -411,7 +411,7 @@ def test_a_fit_starts_from_trained_weights_with_a_schedule_of_its_own(
 ) -> None:
     shipped = load_pretrained()
     kind: dict[str, Any] = {"margin": 2, "tta": True}
-    module = DigitClassifier(init_from="shipped", **kind).eval()
+    module = DigitClassifier(init_from="shipped", max_lr=0.01, **kind).eval()
     images, _ = digits.__getitems__(list(range(20)))
     images = images.float() / 255
     assert torch.equal(module(images), shipped(images))  # the EMA

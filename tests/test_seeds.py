@@ -21,7 +21,7 @@ def test_killed_study_goes_on(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "benchmarks", benchmarks, ignore=shutil.ignore_patterns("runs"))
     config = str(ROOT / "configs" / "debug.yaml")
     command = [sys.executable, str(benchmarks / "seeds.py"), "debug", "--config", config]
-    command += ["--first", "7", "--seeds", "2", "--jobs", "1", "--threads", "2"]
+    command += ["--first", "7", "--seeds", "2", "--jobs", "1", "--threads", "1"]
     first, second = (benchmarks / "runs/debug" / f"seed{seed}" for seed in (7, 8))
 
     kill_when_there(first / "lightning_logs/version_0/config.yaml", command)
