@@ -199,6 +199,8 @@ def saved_settings(path: str) -> dict[str, Any]:
         # A checkpoint that is older than these settings lacks them.
         older: dict[str, Any] = {"network": "DigitNet", "margin": 0, "tta": False}
         settings = older | checkpoint["hyper_parameters"]
+        if settings["network"] == "TinyNet":  # an older one had this setting without its effect
+            settings |= {"wide": network.settings["wide"]}
         for name, value in {"network": type(network).__name__, **network.settings}.items():
             if settings[name] != value:
                 raise ValueError(f"its {name} contradicts its weights")

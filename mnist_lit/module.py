@@ -29,11 +29,11 @@ class DigitClassifier(LightningModule):
     """Trains a network; validates and tests the EMA (exponential moving average) of its weights.
 
     Args:
-        network: DigitNet, or TinyNet, with a seventh of its parameters where narrow is 10; in
-            Python also a module of your own, (B, 1, 28, 28) in [0, 1] -> (B, 10) logits.
+        network: DigitNet, or TinyNet, of separable convolutions; in Python also a module of your
+            own, (B, 1, 28, 28) in [0, 1] -> (B, 10) logits.
         narrow: Channels of DigitNet's input block and 1x1 transitions, or of TinyNet's first
-            convolution; its others have two to ten more.
-        wide: Channels of DigitNet's 3x3 convolutions; TinyNet has none of the kind.
+            convolution.
+        wide: Channels of DigitNet's 3x3 convolutions, or of TinyNet's last one.
         dropout: Probability with which an activation of a 3x3 block is dropped in training.
         margin: Pixels that the network leaves out at each edge of an image; in training they would
             take time. MNIST's digits are 20 pixels large, around their centre of mass.
@@ -114,7 +114,7 @@ class DigitClassifier(LightningModule):
         elif network == "DigitNet":
             self.network = DigitNet(narrow, wide, dropout, margin, tta)
         else:
-            self.network = TinyNet(narrow, dropout, margin, tta)
+            self.network = TinyNet(narrow, wide, dropout, margin, tta)
         self.init_from = init_from
         if init_from is not None:
             start_from(init_from, self.network)

@@ -102,7 +102,7 @@ def network_from(content: Any, classes: int = 10) -> Network:
             }
         tiny = "stage1.0.conv.weight" in weights
         narrow = weights["stage1.0.conv.weight" if tiny else "input.conv.weight"].shape[0]
-        wide = 1 if tiny else weights["conv1.conv.weight"].shape[0]
+        wide = weights["stage3.1.conv.1.weight" if tiny else "conv1.conv.weight"].shape[0]
         if not (1 <= narrow <= MAX_CHANNELS and 1 <= wide <= MAX_CHANNELS):
             raise ValueError("no such number of channels")
         settings = content.get("hyper_parameters")
@@ -115,7 +115,7 @@ def network_from(content: Any, classes: int = 10) -> Network:
             raise ValueError("test-time augmentation is neither on nor off")
         with torch.device("meta"):  # no memory is taken on the word of a file
             network: Network = (
-                TinyNet(narrow, margin=margin, tta=tta)
+                TinyNet(narrow, wide, margin=margin, tta=tta)
                 if tiny
                 else DigitNet(narrow, wide, margin=margin, tta=tta, classes=classes)
             )

@@ -78,7 +78,7 @@ def crafted_checkpoints(random: Random) -> Iterator[bytes]:
     for opcode in pickletools.opcodes:  # 68 of them, each with something on the stack
         yield archive(b"\x80\x02K\x01(K\x02K\x03" + opcode.code.encode("latin-1") + bytes(8) + b".")
     for exponent in (5, 10, 20, 30, 38):
-        for network in (DigitNet(3, 3), TinyNet(3)):
+        for network in (DigitNet(3, 3), TinyNet(3, 5)):
             weights = network.state_dict()
             for name in weights:
                 if weights[name].is_floating_point():

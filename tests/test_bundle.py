@@ -81,8 +81,8 @@ def logits_of(page: Page, images: Tensor) -> Tensor:
     [
         DigitNet(narrow=5, wide=7),
         DigitNet(narrow=4, wide=6, margin=3, tta=True),
-        TinyNet(narrow=4, tta=True),
-        TinyNet(narrow=3, margin=2),
+        TinyNet(narrow=4, wide=9, tta=True),
+        TinyNet(narrow=7, wide=5, margin=2),
     ],
     ids=["DigitNet", "DigitNet, margin, TTA", "TinyNet, TTA", "TinyNet, margin"],
 )

@@ -162,6 +162,14 @@ def test_settings_come_from_the_checkpoint(since: str, tmp_path: Path) -> None:
     assert (settings["narrow"], settings["wide"], settings["max_lr"]) == (2, 3, 0.5)
 
 
+def test_an_older_tiny_checkpoint_is_of_its_weights_width(tmp_path: Path) -> None:
+    model = DigitClassifier(network="TinyNet", narrow=2, wide=12)
+    older = dict(model.hparams) | {"wide": 32}  # the default, whatever its weights
+    saved = {"state_dict": model.state_dict(), "hyper_parameters": older}
+    torch.save(saved, tmp_path / "x.ckpt")
+    assert saved_settings(str(tmp_path / "x.ckpt")) == older | {"wide": 12}
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -49,7 +49,7 @@ def test_widths_and_dropout_are_arguments() -> None:
 
 
 def test_tiny_convolutions_are_two_of_each_size() -> None:
-    net, sizes = TinyNet(narrow=3, dropout=0.5), []
+    net, sizes = TinyNet(narrow=3, wide=13, dropout=0.5), []
     for block in net.modules():
         if isinstance(block, ConvBlock):
             assert block.dropout == 0.5

@@ -112,19 +112,19 @@ def test_a_tiny_checkpoint_is_tested_and_read_without_being_told(
     run: Run, data_dir: Path, tmp_path: Path
 ) -> None:
     data = ["--data.data_dir", data_dir]
-    sizes = ["--model.narrow", 2, "--model.margin", 1, "--model.tta", "true"]
+    sizes = ["--model.narrow", 2, "--model.wide", 9, "--model.margin", 1, "--model.tta", "true"]
     done = run(tmp_path, *DEBUG, *data, "--model.network", "TinyNet", *sizes)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"TinyNet, {TinyNet(2).parameter_count:,} parameters, on ")
+    assert done.stdout.startswith(f"TinyNet, {TinyNet(2, 9).parameter_count:,} parameters, on ")
     [accuracy] = re.findall(r"^test +(\S+) %", done.stdout, re.MULTILINE)
     again = run(tmp_path, "test", "--ckpt_path", "best", *data, *DEBUG)
     changed = "--model.network TinyNet (not DigitNet), --model.margin 1 (not 3)"
-    changed += ", --model.tta True (not False), --model.narrow 2 (not 18)"
+    changed += ", --model.tta True (not False), --model.narrow 2 (not 18), --model.wide 9 (not 32)"
     assert again.stderr.endswith(f"used as in the checkpoint: {changed}\n")
     [right] = re.findall(r"^ +all +1,280 +([\d,]+) +[\d.]+ %$", again.stdout, re.MULTILINE)
     assert int(right.replace(",", "")) / 12.8 == pytest.approx(float(accuracy), abs=0.006)
     [best] = tmp_path.glob("lightning_logs/version_0/checkpoints/best-*.ckpt")
-    assert load_network(best).settings == {"narrow": 2, "margin": 1, "tta": True}
+    assert load_network(best).settings == {"narrow": 2, "wide": 9, "margin": 1, "tta": True}
 
 
 def test_a_fit_leaves_curves_pictures_and_hyperparameters(fitted: tuple[Path, str]) -> None:

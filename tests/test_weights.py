@@ -12,7 +12,7 @@ from mnist_lit.network import DigitNet, Network, TinyNet
 from mnist_lit.weights import load_checkpoint, load_network
 
 
-@pytest.mark.parametrize("saved", [DigitNet(narrow=5, wide=7), TinyNet(narrow=3)])
+@pytest.mark.parametrize("saved", [DigitNet(narrow=5, wide=7), TinyNet(narrow=3, wide=9)])
 def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_path: Path) -> None:
     torch.save(saved.state_dict(), tmp_path / "weights.pt")
     loaded = load_network(tmp_path / "weights.pt")
@@ -23,7 +23,7 @@ def test_load_network_takes_kind_and_sizes_from_the_weights(saved: Network, tmp_
     assert torch.equal(loaded(images), saved.eval()(images))
 
 
-@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, margin=10, tta=True)])
+@pytest.mark.parametrize("saved", [DigitNet(5, 7, margin=3), TinyNet(3, 8, margin=10, tta=True)])
 def test_load_network_takes_margin_and_tta_from_the_settings(
     saved: Network, tmp_path: Path
 ) -> None:
