@@ -1,11 +1,11 @@
 """Accuracy over seeds: trains once for each seed and reports each run's single test accuracy.
 
-    python benchmarks/seeds.py NAME [--config FILE] [--first 250] [--seeds 10] [--jobs 2]
+    python benchmarks/seeds.py NAME [--config FILE] [--first 260] [--seeds 10] [--jobs 2]
 
 Every run is the command line in a process of its own, below benchmarks/runs/NAME. A study that was
 killed goes on where it stopped when the same command is given again: finished seeds are kept and a
 broken one resumes from its last epoch. The result is benchmarks/results/NAME.json, and the plots of
-all studies are drawn anew. Seeds below 250 are used up: recipes were chosen knowing their results.
+all studies are drawn anew. Seeds below 260 are used up: recipes were chosen knowing their results.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", help="of the study and of its result file")
     parser.add_argument("--config", help="a file of configs/; without it, the defaults")
-    parser.add_argument("--first", type=int, default=250, help="seed; those below are used up")
+    parser.add_argument("--first", type=int, default=260, help="seed; those below are used up")
     parser.add_argument("--seeds", type=int, default=10, help="how many, at least 2")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
