@@ -6,7 +6,8 @@ names. The forward pass is assets/page/network.js, tested against PyTorch by exp
 are deflated, with their comments; a browser's developer tools show them as they are.
 
 `MODEL` in the page: `blocks`, the convolutions in their order, each with `inputs`, `outputs`,
-kernel `size`, `dilation` and `activation`, whether it is pooled and which block's output is added
+kernel `size`, `dilation` and `activation`, whether it is depthwise (each channel by itself, so one
+input, as the first half of a separable one), whether it is pooled and which block's output is added
 before; `weights` of all, BatchNorm folded in; `numbers`, the scale and the bias of each channel of
 each block; `margin` and `tta`; and in `detector` the same of the detector, with the numbers that
 sureness.py has. In half precision a weight is a whole number of 13 bits, times its channel's scale:
@@ -21,7 +22,7 @@ import zlib
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnist_lit.assets import FILES, training_digits
 from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
@@ -125,16 +126,15 @@ def _layers(network: Network, half: bool) -> dict[str, Any]:
     """The part of MODEL that says what a network computes."""
     blocks, weights, numbers = [], list[Tensor](), list[Tensor]()
     for name, block, more in _blocks(network):
-        weight, bias = _folded(block)
-        outputs, inputs, size = weight.shape[:3]
-        dilation = block.dilation if isinstance(block, ConvBlock) else 1
-        activation = block.activation if isinstance(block, ConvBlock) else "none"
-        shape = {"inputs": inputs, "outputs": outputs, "size": size, "dilation": dilation}
-        blocks.append({"name": name, **shape, "activation": activation, **more})
-        most = weight.abs().amax(dim=(1, 2, 3))
-        scale = (most / MOST).clamp(min=1e-30) if half else torch.ones_like(most)
-        weights.append((weight / scale[:, None, None, None]).flatten())
-        numbers += [scale, bias]
+        for weight, bias, what in _convolutions(block):
+            outputs, inputs, size = weight.shape[:3]
+            shape = {"inputs": inputs, "outputs": outputs, "size": size}
+            blocks.append({"name": name, **shape, **what})
+            most = weight.abs().amax(dim=(1, 2, 3))
+            scale = (most / MOST).clamp(min=1e-30) if half else torch.ones_like(most)
+            weights.append((weight / scale[:, None, None, None]).flatten())
+            numbers += [scale, bias]
+        blocks[-1] |= more
     flat = torch.cat(weights)
     return {
         "margin": network.margin,
@@ -171,20 +171,24 @@ def _blocks(network: Network) -> list[tuple[str, Any, dict[str, Any]]]:
     return [*blocks, ("output", network.output, {})]  # before the mean is as good as after it
 
 
-def _folded(block: Any) -> tuple[Tensor, Tensor]:
-    """A block -> the weights (out, in, size, size) and biases (out) of it as one convolution."""
+def _convolutions(block: Any) -> list[tuple[Tensor, Tensor, dict[str, Any]]]:
+    """A block -> of each of its convolutions weights, biases, and what the page wants to know.
+
+    The weights are (out, in, size, size), or (out, 1, size, size) if it is depthwise, and the
+    biases (out,), with BatchNorm in those of the last one.
+    """
     if not isinstance(block, ConvBlock):  # a linear layer
-        return block.weight[:, :, None, None], block.bias
+        return [(block.weight[:, :, None, None], block.bias, {"dilation": 1, "activation": "none"})]
     norm = block.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    if isinstance(block.conv, nn.Conv2d):
-        weight: Tensor = block.conv.weight
-    else:
-        of_each, of_all = (block.conv.get_parameter(name) for name in ("0.weight", "1.weight"))
-        weight = of_all * of_each.transpose(0, 1)  # (out, in, 1, 1) * (1, in, size, size)
-    return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    *before, weight = block.conv.parameters()  # of a separable convolution two
+    what = {"dilation": block.dilation, "activation": "none", "depthwise": True}
+    found = [(each.detach(), each.new_zeros(len(each)), what) for each in before]
+    bias = norm.bias - norm.running_mean * scale
+    what = {"dilation": block.dilation, "activation": block.activation}
+    return [*found, (weight * scale[:, None, None, None], bias, what)]
 
 
 def samples() -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ function samplePixels(sample) {
 
 // The weights of a convolution, in the order in which `convolve` takes them: four output channels
 // and three taps at a time, so both are filled up with zeros. `weight(o, i, t)` gives one of them.
+// Where each channel is convolved by itself, it has one input.
 function kernelOf(weight, outputs, inputs, size, dilation, pitch) {
   const squared = size * size, taps = 3 * Math.ceil((inputs * squared) / 3)
   const weights = new Float32Array(4 * Math.ceil(outputs / 4) * taps), offsets = new Int32Array(taps)
@@ -81,6 +82,23 @@ function convolve({ weights, offsets, outputs, pitch }, from, into) {
   }
 }
 
+// The same, each channel by itself.
+function convolveEach({ weights, offsets, outputs, pitch }, from, into) {
+  const taps = offsets.length, side = pitch - 2 * BORDER, plane = pitch * pitch
+  for (let o = 0; o < outputs; o++) {
+    for (let k = 0; k < taps; k += 3) {
+      const w = o * taps + k, w0 = weights[w], w1 = weights[w + 1], w2 = weights[w + 2]
+      for (let row = 0; row < side; row++) {
+        const start = o * plane + row * pitch, a = start + BORDER * pitch + BORDER
+        const p = start + offsets[k], q = start + offsets[k + 1], r = start + offsets[k + 2]
+        for (let i = 0; i < side; i++) {
+          into[a + i] += w0 * from[p + i] + w1 * from[q + i] + w2 * from[r + i]
+        }
+      }
+    }
+  }
+}
+
 const planes = (channels, pitch) => new Float32Array(4 * Math.ceil(channels / 4) * pitch * pitch)
 
 // A network without its test-time augmentation.
@@ -92,17 +110,18 @@ class Net {
     this.margin = model.margin
     this.input = planes(1, side + 2 * BORDER)
     this.blocks = model.blocks.map(block => {
-      const { inputs, outputs, size, dilation, pool } = block
+      const { inputs, outputs, size, dilation, pool, depthwise } = block
       const pitch = side + 2 * BORDER, squared = size * size, from = at, scales = next
       at += outputs * inputs * squared
       next += 2 * outputs
       const weight = (o, i, t) => weights[from + (o * inputs + i) * squared + t] * numbers[scales + o]
-      const backward = (i, o, t) => weight(o, i, squared - 1 - t)
+      const backward = (i, o, t) => weight(...(depthwise ? [i, o] : [o, i]), squared - 1 - t)
       const made = {
         ...block, side, pitch,
         bias: numbers.subarray(scales + outputs, next),
+        convolve: depthwise ? convolveEach : convolve,
         kernel: kernelOf(weight, outputs, inputs, size, dilation, pitch),
-        backward: kernelOf(backward, inputs, outputs, size, dilation, pitch),
+        backward: kernelOf(backward, ...(depthwise ? [outputs, 1] : [inputs, outputs]), size, dilation, pitch),
         sums: planes(outputs, pitch), // before the activation
         output: planes(outputs, pitch),
         gradient: planes(outputs, pitch), // of the activation
@@ -134,7 +153,7 @@ class Net {
     for (const block of this.blocks) {
       const { pitch, bias, sums, output } = block
       bias.forEach((value, o) => sums.fill(value, o * pitch * pitch, (o + 1) * pitch * pitch))
-      convolve(block.kernel, from, sums)
+      block.convolve(block.kernel, from, sums)
       for (let o = 0; o < block.outputs; o++) activate(block, o)
       from = output
       if (block.pool) {
@@ -150,11 +169,12 @@ class Net {
     })
   }
 
-  // What each block makes of one image: [{name, channels, height, width, data}].
+  // What each block makes of one image: [{name, channels, height, width, data}]. A depthwise
+  // convolution is half a block.
   maps(pixels) {
     this.place(pixels, 0, 0, 0)
     this.forward()
-    return this.blocks.map(({ name, outputs, side, pitch, output }) => {
+    return this.blocks.filter(block => !block.depthwise).map(({ name, outputs, side, pitch, output }) => {
       const data = new Float32Array(outputs * side * side)
       let to = 0
       for (let o = 0; o < outputs; o++) each(o, side, pitch, at => { data[to++] = output[at] })
@@ -181,11 +201,11 @@ class Net {
         each(o, block.side, block.pitch, at => { block.gradient[at] *= slope(block, at) })
       }
       if (!below || !below.pool) {
-        convolve(block.backward, block.gradient, below ? below.gradient : result)
+        block.convolve(block.backward, block.gradient, below ? below.gradient : result)
         continue
       }
       const pooled = planes(below.outputs, block.pitch)
-      convolve(block.backward, block.gradient, pooled)
+      block.convolve(block.backward, block.gradient, pooled)
       unpool(below, pooled, below.add === undefined ? null : blocks[below.add])
     }
     const { margin } = this, { side, pitch } = blocks[0], saliency = new Float32Array(784)
