@@ -185,7 +185,7 @@ def _convolutions(block: Any) -> list[tuple[Tensor, Tensor, dict[str, Any]]]:
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     *before, weight = block.conv.parameters()  # of a separable convolution two
     what = {"dilation": block.dilation, "activation": "none", "depthwise": True}
-    found = [(each.detach(), each.new_zeros(len(each)), what) for each in before]
+    found = [(each, each.new_zeros(len(each)), what) for each in before]
     bias = norm.bias - norm.running_mean * scale
     what = {"dilation": block.dilation, "activation": block.activation}
     return [*found, (weight * scale[:, None, None, None], bias, what)]
