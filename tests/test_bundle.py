@@ -108,6 +108,7 @@ def test_the_shipped_network_classifies_as_in_pytorch(page: Page) -> None:
 
 @pytest.mark.parametrize("kind", ["shipped", "another"])
 def test_an_answer_is_as_sure_as_in_python(kind: str, page: Page) -> None:
+    torch.manual_seed(1)  # another that is sure of some of these images, and not of others
     another = trained_looking(DigitNet(narrow=3, wide=4))
     ask = page if kind == "shipped" else opened(another)
     random = np.random.default_rng(0)
