@@ -22,7 +22,7 @@ from mnist_lit.assets import FILES
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.bundle import SCRIPTS, bundle, samples, scripts_of
 from mnist_lit.images import open_image
-from mnist_lit.network import DigitNet, Network, TinyNet
+from mnist_lit.network import ConvBlock, DigitNet, Network, TinyNet
 from mnist_lit.reading import look, read
 from mnist_lit.sureness import LEAST, judge, load_judge
 
@@ -126,24 +126,29 @@ def test_an_answer_is_as_sure_as_in_python(kind: str, page: Page) -> None:
         assert answer["uncertain"] == (answer["sureness"] < LEAST)
 
 
-def test_maps_are_the_activations_of_each_block(page: Page) -> None:
-    network, image = load_pretrained(), embedded_test_digits()[0][:1] / 255
-    expected = {}
+@pytest.mark.parametrize("kind", ["DigitNet", "TinyNet"])
+def test_maps_are_the_activations_of_each_block(kind: str, page: Page) -> None:
+    torch.manual_seed(0)
+    image = embedded_test_digits()[0][:1] / 255
+    network = load_pretrained() if kind == "DigitNet" else trained_looking(TinyNet(3, 6))
+    ask = page if kind == "DigitNet" else opened(network, half=False)
+    expected: dict[str, Tensor] = {}
     hooks = [
         block.register_forward_hook(
             lambda _, __, output, name=name: expected.update({name: output})
         )
-        for name, block in network.named_children()
-        if name != "pool"
+        for name, block in network.named_modules()
+        if isinstance(block, ConvBlock)
     ]
-    assert isinstance(network, DigitNet)
     network.classify(network.normalize(image))
     for hook in hooks:
         hook.remove()
-    maps = page(
+    maps = ask(
         "reader.maps(Float32Array.from(given)).map(map => ({...map, data: Array.from(map.data)}))",
         image.flatten().tolist(),
     )
+    if kind == "TinyNet":  # its linear layer, pixel by pixel: their mean is the logits
+        assert maps.pop()["name"] == "output"
     assert [one["name"] for one in maps] == list(expected)
     for one in maps:
         found = torch.tensor(one["data"]).view(one["channels"], one["height"], one["width"])

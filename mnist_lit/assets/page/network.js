@@ -115,13 +115,13 @@ class Net {
       at += outputs * inputs * squared
       next += 2 * outputs
       const weight = (o, i, t) => weights[from + (o * inputs + i) * squared + t] * numbers[scales + o]
-      const backward = (i, o, t) => weight(...(depthwise ? [i, o] : [o, i]), squared - 1 - t)
+      const backward = (i, o, t) => (depthwise ? weight(i, 0, squared - 1 - t) : weight(o, i, squared - 1 - t))
       const made = {
         ...block, side, pitch,
         bias: numbers.subarray(scales + outputs, next),
         convolve: depthwise ? convolveEach : convolve,
         kernel: kernelOf(weight, outputs, inputs, size, dilation, pitch),
-        backward: kernelOf(backward, ...(depthwise ? [outputs, 1] : [inputs, outputs]), size, dilation, pitch),
+        backward: kernelOf(backward, depthwise ? outputs : inputs, depthwise ? 1 : outputs, size, dilation, pitch),
         sums: planes(outputs, pitch), // before the activation
         output: planes(outputs, pitch),
         gradient: planes(outputs, pitch), // of the activation
