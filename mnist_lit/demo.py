@@ -15,26 +15,34 @@ import os
 import queue
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import uvicorn
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mnist_lit.errors import command, explain, missing_extra
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ModuleNotFoundError as missing:
+    if __name__ == "__main__":  # where guarded() is not reached
+        sys.exit(f"error: {missing_extra(missing)}")
+    raise
 
 from mnist_lit import load_pretrained
 from mnist_lit.bundle import bundle
 from mnist_lit.decoder import Decoder
-from mnist_lit.errors import explain
 from mnist_lit.files import written_whole
 from mnist_lit.images import UnreadableImageError
 from mnist_lit.network import Network
@@ -250,8 +258,8 @@ def serve(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m mnist_lit.demo",
-        usage="python -m mnist_lit.demo [--port N] [--collect DIR] [--ckpt PATH]",
+        prog=command("demo"),
+        usage="%(prog)s [--port N] [--collect DIR] [--ckpt PATH]",
         description="Draw digits in the browser.",
     )
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (8000); 0: any")
@@ -279,19 +287,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network, judge = load_pretrained(args.ckpt), load_judge(args.ckpt)
     except (OSError, ValueError) as failed:
         parser.error(f"--ckpt {args.ckpt}: {explain(failed)}")
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", args.port))
-            listener.listen(128)  # a browser that comes before uvicorn is ready waits
-        except (OSError, OverflowError) as failed:
-            parser.error(f"--port {args.port}: {explain(failed)}")
-        torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
-        port = listener.getsockname()[1]
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn, too, raises when it stops
-            print(f"draw digits at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
-            serve(network, judge, listener, args.collect)
+    try:
+        # A browser that comes before uvicorn is ready waits.
+        listener = socket.create_server(("127.0.0.1", args.port), backlog=128)
+    except (OSError, OverflowError) as failed:
+        parser.error(f"--port {args.port}: {explain(failed)}")
+    torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
+    port = listener.getsockname()[1]
+    # KeyboardInterrupt, which uvicorn, too, raises when it stops.
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        print(f"draw digits at http://127.0.0.1:{port}/ (Ctrl-C stops)", flush=True)
+        serve(network, judge, listener, args.collect)
 
 
 if __name__ == "__main__":
-    main()
+    from mnist_lit.__main__ import guarded
+
+    guarded(main, by_exception=True)

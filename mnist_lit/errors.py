@@ -2,7 +2,14 @@
 
 import sys
 import textwrap
+from pathlib import Path
 from typing import NoReturn
+
+EXTRAS = {  # module -> the extra of pyproject.toml that brings it
+    **dict.fromkeys(("starlette", "uvicorn"), "demo"),
+    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript", "onnxruntime", "py_mini_racer"), "export"),
+    "pillow_heif": "heic",
+}
 
 
 class SettingError(ValueError):
@@ -12,6 +19,25 @@ class SettingError(ValueError):
 def explain(error: Exception) -> str:
     """The reason in a few words: of the system's errors without their number and file."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """How to install the module, if an extra brings it."""
+    module = (error.name or "").partition(".")[0]
+    return f"{module} is missing: {install(module)}" if module in EXTRAS else None
+
+
+def install(module: str) -> str:
+    """The command, in a clone: the name in the public registry is not this project's."""
+    return f"pip install '.[{EXTRAS[module]}]'"
+
+
+def command(verb: str = "") -> str:
+    """The command with this verb, in the form in which it was typed."""
+    typed = Path(sys.argv[0]).stem
+    if verb and typed == verb:
+        return f"python -m mnist_lit.{verb}"
+    return f"{'python -m mnist_lit' if typed == '__main__' else 'mnist-lit'} {verb}".rstrip()
 
 
 def printable(name: str) -> str:

@@ -10,11 +10,8 @@ after it has agreed with PyTorch on MNIST's whole test set.
 import argparse
 import io
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,32 +21,13 @@ from torch import Tensor
 from mnist_lit import javascript, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.bundle import bundle, scripts_of
-from mnist_lit.errors import explain
-from mnist_lit.files import discard_partial, written_whole
+from mnist_lit.errors import command, explain, install, printable
+from mnist_lit.files import written_whole
 from mnist_lit.network import Network
 from mnist_lit.onnx_model import OPSETS, example, quiet, run_onnx, write_onnx
 from mnist_lit.weights import load_network
 
 MAX_DROP = 0.002  # of the accuracy, with int8: twenty of the test digits
-
-
-@contextmanager
-def ended_cleanly() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the process as they would, but what is written in part goes first.
-
-    At once, not by an exception: the libraries called here may swallow one that comes at any place.
-    """
-
-    def end(number: int, _: object) -> None:
-        discard_partial()
-        os._exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def write_pt2(network: Network, path: Path, *_: object) -> None:
@@ -187,8 +165,8 @@ def report(kind: str, found: Agreement) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m mnist_lit.export",
-        usage="python -m mnist_lit.export --output FILE [options]",
+        prog=command("export"),
+        usage="%(prog)s --output FILE [options]",
         description="Export a trained DigitNet.",
     )
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="kind of file (onnx)")
@@ -228,23 +206,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         parser.error(f"--ckpt {args.ckpt}: {explain(error)}")
     try:
-        with ended_cleanly():
-            found = export(network, args.format, args.output, args.precision, args.opset)
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: --format onnx needs {error.name}: pip install 'mnist_lit[export]'")
+        found = export(network, args.format, args.output, args.precision, args.opset)
     except javascript.NoEngineError:
         sys.exit(
             "error: --format html is checked by running its JavaScript, which needs mini-racer:"
-            " pip install 'mnist_lit[export]'"
+            f" {install('py_mini_racer')}"
         )
     except OSError as error:
         sys.exit(f"error: --output {args.output}: {explain(error)}")
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(
-        f"{args.output}: {args.output.stat().st_size / 1000:.1f} kB; {report(args.format, found)}"
-    )
+    size = f"{args.output.stat().st_size / 1000:.1f} kB"
+    print(f"{printable(str(args.output))}: {size}; {report(args.format, found)}")
 
 
 if __name__ == "__main__":
-    main()
+    from mnist_lit.__main__ import guarded
+
+    guarded(main)

@@ -70,7 +70,7 @@ def open_image(file: Any) -> Image.Image:
 
 
 FOREIGN = {
-    "HEIF": "a HEIC photo: pip install 'mnist_lit[heic]', or save it as JPEG",
+    "HEIF": "a HEIC photo: pip install '.[heic]', or save it as JPEG",
     "AVIF": "an AVIF image, which this Pillow does not read: save it as PNG",
     "PDF": "a PDF document: save its page as PNG, as a screenshot or with pdftoppm -png",
     "SVG": "an SVG drawing: export it as PNG",

@@ -5,9 +5,7 @@ Start-up is short on purpose: nothing here imports torch, unless --ckpt is given
 
 import argparse
 import glob
-import io
 import json
-import os
 import sys
 import warnings
 from collections import Counter
@@ -19,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from mnist_lit.errors import explain, printable
+from mnist_lit.errors import command, explain, printable
 from mnist_lit.files import free_path, written_whole
 from mnist_lit.images import SUFFIXES, open_image
 from mnist_lit.reading import BATCH, Reading, read_digits
@@ -140,8 +138,8 @@ def as_line(file: str, result: Reading, number: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m mnist_lit.predict",
-        usage="python -m mnist_lit.predict FILE ... [options]",
+        prog=command("predict"),
+        usage="%(prog)s FILE ... [options]",
         description="Classify the digits in image files.",
     )
     parser.add_argument(
@@ -216,29 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 save(annotated(file, result), path)
         except OSError as error:
             sys.exit(f"error: {flag}: {explain(error)}")
-    sys.stdout.flush()
     raise SystemExit(int(failed))
 
 
-def guarded() -> None:
-    """main(), with an end in a line where a reader, a disk or a hand ends it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is escaped
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        status = 130
-    except BrokenPipeError:  # `| head` has seen enough
-        status = 141
-    except OSError as error:
-        sys.stderr.write(f"error: standard output: {explain(error)}\n")
-        status = 1
-    # What is still in the buffer of stdout would fail again when Python ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(status)
-
-
 if __name__ == "__main__":
-    guarded()
+    from mnist_lit.__main__ import guarded
+
+    guarded(main)

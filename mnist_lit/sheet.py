@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from mnist_lit.errors import explain, printable
+from mnist_lit.errors import command, explain, printable
 from mnist_lit.files import free_path, written_whole
 from mnist_lit.images import UnreadableImageError, open_image
 from mnist_lit.ink import Array, Colors
@@ -218,8 +218,8 @@ def write_cuts(folder: Path, name: str, cuts: list[Cut]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m mnist_lit.sheet",
-        usage="python -m mnist_lit.sheet [--read PHOTO ...] --output PATH",
+        prog=command("sheet"),
+        usage="%(prog)s [--read PHOTO ...] --output PATH",
         description="Print a form to write digits in, or cut up photos of it.",
     )
     parser.add_argument(
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if args.output.suffix.lower() not in SUFFIXES:
                 parser.error(f"{where}: a form is one of {' '.join(SUFFIXES)}")
             write_form(args.output)
-            print(f"{args.output}: print it, fill it in, and photograph or scan it")
+            print(f"{printable(str(args.output))}: print it, fill it in, and photograph or scan it")
             return
         if args.output.exists() and not args.output.is_dir():
             parser.error(f"{where}: with --read it is a folder")
@@ -267,4 +267,6 @@ def _read(file: str, folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    from mnist_lit.__main__ import guarded
+
+    guarded(main)

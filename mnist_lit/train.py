@@ -6,7 +6,6 @@ best checkpoint.
 
 import gc
 import io
-import os
 import re
 import signal
 import sys
@@ -47,7 +46,7 @@ from mnist_lit.console import (
 )
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory, spare_busy_cores
-from mnist_lit.errors import SettingError, fail
+from mnist_lit.errors import SettingError, command, fail, printable
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
@@ -85,6 +84,11 @@ class DigitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         args = list(sys.argv[1:] if args is None else args)
+        for arg in args:
+            if any("\ud800" <= c <= "\udfff" for c in arg):
+                raise SettingError(
+                    f"{printable(arg)}: a name that is not UTF-8, as TensorBoard's are"
+                )
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["fit", *args]
         files = []
@@ -190,8 +194,7 @@ class DigitCLI(LightningCLI):
                 raise SystemExit(128 + number) from None
             raise
         except OSError as error:
-            broken_pipe = isinstance(error, BrokenPipeError)  # standard output is read no more
-            unnamed = error.errno is not None and error.filename is None and not broken_pipe
+            unnamed = error.errno is not None and error.filename is None
             if unnamed and self.folder.path:
                 error.filename = str(self.folder.path)  # TensorBoard's writer does not say
             raise
@@ -297,7 +300,7 @@ def main(args: list[str] | None = None) -> None:
     """The command with these arguments, or with those of the process.
 
     Raises:
-        SystemExit: With status 2 for a wrong flag, file or folder, 1 for another failure.
+        SystemExit: With status 2 for a wrong flag, file or folder.
     """
     quiet()
     threading.excepthook = report_thread
@@ -312,19 +315,13 @@ def main(args: list[str] | None = None) -> None:
             seed_everything_default=42,
             trainer_defaults={"max_epochs": 20},
             parser_class=Parser,
+            parser_kwargs={"prog": command("train")},
             auto_configure_optimizers=False,
             args=args,
             load_from_checkpoint_support=False,
         )
     except (SettingError, MisconfigurationException) as error:
         fail(error, status=2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest goes nowhere
-        fail(OSError("standard output was closed"), status=128 + signal.SIGPIPE)
-    except OSError as error:
-        fail(error, status=1)
-    except KeyboardInterrupt:  # outside of the Trainer, which handles its own
-        raise SystemExit(128 + signal.SIGINT) from None
     finally:
         # Lightning leaves gloo's threads running, which now and then abort a process as it exits.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -332,5 +329,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    from mnist_lit.__main__ import guarded
+
     gc.freeze()  # the end of the process need not search what was imported: a second less
-    main()
+    guarded(main, by_exception=True)

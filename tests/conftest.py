@@ -1,7 +1,9 @@
 """Real MNIST, unpacked once, the command line, imported once, and a count of injected faults."""
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from mnist_lit.data import Digits, restore_mnist
 
 # The commands under test are to show their lines at once on machines where nothing sees to it.
 os.environ.pop("PYTHONUNBUFFERED", None)
+
+# The installed command, as a person types it.
+MNIST_LIT = shutil.which("mnist-lit", path=str(Path(sys.executable).parent)) or "mnist-lit"
 
 
 @pytest.fixture(params=[1, 2])

@@ -75,6 +75,7 @@ def break_in(name: str, nth: int, *, kill: bool) -> None:
 def child(request: dict[str, Any]) -> int:
     import torch
 
+    from mnist_lit.__main__ import guarded
     from mnist_lit.train import main
 
     os.chdir(request["cwd"])
@@ -89,7 +90,7 @@ def child(request: dict[str, Any]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["larger"],) * 2)
     sys.argv = ["train", *request["arguments"]]
     try:
-        main()
+        guarded(main, by_exception=True)
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except BaseException:

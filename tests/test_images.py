@@ -55,7 +55,7 @@ def test_formats_that_people_have_are_named(
 
 
 def test_a_heic_photo_is_read_with_the_extra() -> None:
-    heif = pytest.importorskip("pillow_heif", reason="needs pip install 'mnist_lit[heic]'")
+    heif = pytest.importorskip("pillow_heif", reason="needs pip install '.[heic]'")
     heif.register_heif_opener()
     photo = Image.new("RGB", (64, 48), "white")
     photo.paste("black", (10, 10, 20, 20))

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Survived
+from conftest import MNIST_LIT, Survived
 from disguises import CLEAN, DISGUISES, encoded, enlarged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,7 +181,7 @@ def folder(tmp_path: Path, sample: tuple[list[Image.Image], list[int]]) -> Path:
 
 def predict(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mnist_lit.predict", *map(str, arguments)],
+        [MNIST_LIT, "predict", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -367,39 +366,3 @@ def test_odd_names_stay_on_their_line(folder: Path) -> None:
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 3
     assert "new\\nline.png" in done.stdout
-
-
-def test_a_reader_that_leaves_and_a_full_disk_end_it_in_a_line(folder: Path) -> None:
-    command = [sys.executable, "-m", "mnist_lit.predict", *[str(folder)] * 2000]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(60) == 141
-    if Path("/dev/full").exists():
-        with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                command[:5], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
-            )
-        assert done.returncode == 1
-        assert done.stderr == b"error: standard output: No space left on device\n"
-
-
-def test_ctrl_c_ends_it_in_a_line(folder: Path) -> None:
-    command = [sys.executable, "-m", "mnist_lit.predict", *[str(folder)] * 2000]
-    # A shell that started the tests in the background has them ignore Ctrl-C, which is inherited.
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.stderr.read() == b"interrupted\n"
-        assert process.wait(60) == 130
