@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -91,6 +92,8 @@ def guarded(run: Callable[[], object], by_exception: bool = False) -> None:
         how = {name: getattr(out, name) for name in ("encoding", "line_buffering", "write_through")}
         # What the terminal cannot show of a name is escaped, as Python does on standard error.
         sys.stdout = Output(out.buffer, errors="backslashreplace", **how)
+    # Of broken EXIF data, and of images too large, which get an error of their own.
+    warnings.filterwarnings("ignore", module="PIL")
     if not by_exception:
         _heed(_end, _end)
     try:

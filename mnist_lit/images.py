@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, features
+from PIL.Image import Transpose
 
 # Pillow reads more, but some of it starts other programs or is a language of its own.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
@@ -20,6 +21,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", "
 MAX_PIXELS = 50_000_000  # a phone's photo, and 200 MB while it is decoded
 MAX_BYTES = 400_000_000  # of a file: MAX_PIXELS of 16 bits in RGBA, not compressed
 ENOUGH = 1024  # pixels of the longer side that are kept of a larger image
+UPRIGHT = {  # by the orientation that EXIF tells; from 5 it is a quarter turn
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 
 
 class UnreadableImageError(ValueError):
@@ -58,11 +68,13 @@ def open_image(file: Any) -> Image.Image:
                 f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels"
             )
         try:
-            frames, size = getattr(image, "n_frames", 1), image.size
+            frames, size = _frames(image, stream), image.size
             image.draft("RGB", (ENOUGH, ENOUGH))  # a large JPEG is decoded at a fraction
             shrunk = _shrink(image)
-            upright = _rgb(ImageOps.exif_transpose(shrunk))
-            turned = shrunk.getexif().get(0x112, 1) >= 5  # by a quarter
+            orientation = _orientation(shrunk)
+            if orientation in UPRIGHT:
+                shrunk = shrunk.transpose(UPRIGHT[orientation])
+            upright, turned = _rgb(shrunk), orientation >= 5
         except Exception as error:
             raise UnreadableImageError("a damaged image") from error
         upright.info = {"full_size": size[::-1] if turned else size, "frames": frames}
@@ -74,6 +86,7 @@ FOREIGN = {
     "AVIF": "an AVIF image, which this Pillow does not read: save it as PNG",
     "PDF": "a PDF document: save its page as PNG, as a screenshot or with pdftoppm -png",
     "SVG": "an SVG drawing: export it as PNG",
+    "ZIP": "a ZIP archive: unpack it, and give its folder",
 }
 
 
@@ -84,6 +97,8 @@ def _foreign(start: bytes) -> str | None:
         if brand in (b"avif", b"avis"):
             return "AVIF"
         return "HEIF" if brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1") else None
+    if start.startswith(b"PK\x03\x04"):
+        return "ZIP"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"%PDF-"):
         return "PDF"
@@ -98,6 +113,27 @@ def _plugin(name: str) -> bool:
         pillow_heif.register_heif_opener()
         return True
     return name == "AVIF" and bool(features.check("avif"))
+
+
+def _frames(image: Image.Image, stream: BinaryIO) -> int:
+    """The pictures of a file, of which an APNG may claim any number: its own are counted."""
+    frames: int = getattr(image, "n_frames", 1)
+    if image.format != "PNG" or frames == 1:
+        return frames
+    at = stream.tell()
+    stream.seek(0)
+    there = stream.read().count(b"fcTL") + bool(image.info.get("default_image"))
+    stream.seek(at)
+    return max(1, min(frames, there))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation that EXIF tells, 1 to 8; 1, which is upright, if it tells nothing of use."""
+    try:
+        orientation: Any = image.getexif().get(0x112)
+        return orientation if orientation in UPRIGHT else 1
+    except Exception:  # arbitrary bytes make Pillow raise arbitrary errors
+        return 1
 
 
 def _opened(path: str | Path) -> BinaryIO:

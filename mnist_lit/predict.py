@@ -7,7 +7,6 @@ import argparse
 import glob
 import json
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,6 +26,8 @@ from mnist_lit.sureness import load_judge
 def find_files(names: list[str]) -> tuple[list[str], list[str]]:
     """Files as they are; folders and patterns as the image files in them, sorted.
 
+    A folder without image files gives those of the folders in it, as 0 to 9 of one's own digits.
+
     Returns:
         The files, and a note for each folder or pattern in which others are left out.
 
@@ -38,6 +39,8 @@ def find_files(names: list[str]) -> tuple[list[str], list[str]]:
     for name in names:
         if Path(name).is_dir():
             found = sorted(str(path) for path in Path(name).iterdir())
+            if not any(path.lower().endswith(SUFFIXES) for path in found):
+                found = sorted(str(path) for path in Path(name).glob("**/*"))
         elif glob.has_magic(name) and not Path(name).exists():
             found = sorted(glob.glob(name, recursive=True))
         else:
@@ -182,8 +185,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_folder(parser, "--annotate", args.annotate)
     for note in notes:
         print(f"note: {printable(note)}", file=sys.stderr)
-    # Of files over MAX_PIXELS, which get an error line of their own.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     failed, taken = False, set[Path]()
     results: Iterable[tuple[str, Reading | Exception]] = zip(
         files, read_digits(judge, files, args.single), strict=True

@@ -10,7 +10,6 @@ detection of highly reliable fiducial markers under occlusion, 2014), which Open
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -251,7 +250,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _read(file: str, folder: Path) -> bool:
     """Whether a photo could be cut up; tells of it."""
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # which gets an error line
     try:
         cuts = cut_up(open_image(file))
     except (OSError, NoSheetError, UnreadableImageError) as error:

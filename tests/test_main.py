@@ -120,7 +120,7 @@ def test_closed_streams_take_nothing_and_do_no_harm(verb: str, seven: Path, data
             f"--data.data_dir={data_dir}",
         ]
     shell = ["sh", "-c", '"$@" <&- >&-', "sh", MNIST_LIT]
-    done = run(arguments, seven.parent, shell)
+    done = run(arguments, seven.parent, shell, env={"OMP_NUM_THREADS": "1"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

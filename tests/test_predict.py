@@ -20,7 +20,7 @@ from mnist_lit import load_pretrained
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.images import MAX_PIXELS, UnreadableImageError, open_image
 from mnist_lit.ink import prepare
-from mnist_lit.predict import main
+from mnist_lit.predict import find_files, main
 from mnist_lit.reading import Reading, read_digits
 from mnist_lit.sureness import shipped
 
@@ -203,6 +203,24 @@ def test_files_folders_and_patterns_in_order(
     for line, (name, label) in zip(lines, expected, strict=True):
         file, digit, _ = line.rsplit("png", 1)[0] + "png", *line.split("png  ")[1].split("  ", 1)
         assert (file, int(digit.rstrip("?"))) == (str(folder / f"{name}.png"), label)
+
+
+def test_a_folder_of_folders_gives_the_image_files_in_them(folder: Path) -> None:
+    digits = folder / "digits"
+    for name in ("7", "2"):
+        (digits / name).mkdir(parents=True)
+        (digits / name / "a.png").write_bytes((folder / "0.png").read_bytes())
+    (digits / "notes.txt").write_text("not an image")
+    files, notes = find_files([str(digits)])
+    assert files == [str(digits / name / "a.png") for name in ("2", "7")]
+    assert notes == [f"{digits}: 1 skipped by their names: 1 .txt"]
+
+
+def test_pillows_warnings_stay_off_the_terminal(folder: Path) -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0"  # one entry, which is not there
+    Image.open(folder / "0.png").save(folder / "cut.jpg", exif=exif)
+    done = predict(folder / "cut.jpg")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_json_has_a_line_for_every_file(
