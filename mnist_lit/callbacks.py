@@ -99,7 +99,7 @@ class StopOnSigterm(Callback):
     ) -> None:
         kill_others = getattr(trainer.strategy.launcher, "kill", None)
         if isinstance(exception, SIGTERMException) and kill_others:
-            kill_others(signal.SIGKILL)
+            kill_others(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has none
 
 
 class EpochSeed(Callback):

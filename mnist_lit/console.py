@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 import threading
 import time
 import warnings
@@ -238,7 +239,7 @@ class Summary(NamedTuple):
             "own digits": own,
             "time": f"{self.seconds:.0f} s",
             "checkpoint": self.checkpoint and relative(self.checkpoint),
-            "curves": self.curves and f"tensorboard --logdir {relative(self.curves)}",
+            "curves": self.curves and f"tensorboard --logdir {shlex.quote(relative(self.curves))}",
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 

@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from mnist_lit.errors import SettingError
+from mnist_lit.errors import SettingError, explain
 from mnist_lit.files import written_whole
 
 
@@ -78,6 +78,11 @@ class RunFolder(Callback):
                 folder.mkdir(parents=True)
             except FileExistsError:
                 number += 1
+            except OSError as error:
+                raise OSError(
+                    f"{folder.absolute()}: {explain(error)}: --trainer.default_root_dir DIR is for"
+                    " another folder"
+                ) from error
             else:
                 self.made += [folder, *missing]
                 return number

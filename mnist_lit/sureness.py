@@ -39,7 +39,7 @@ def load_judge(path: str | Path | None = None) -> Judge:
 
     Raises:
         OSError: The file cannot be opened.
-        ValueError: The file does not hold the weights of a DigitNet or TinyNet.
+        ValueError: The file does not hold the weights of a DigitNet or TinyNet that can classify.
     """
     if path is None:
         return shipped()
@@ -84,12 +84,17 @@ def temperature_of(network: "Network") -> float:
 
     What a network was trained by decides how far apart its logits are: label smoothing brings them
     together, fine-tuning hardly moves them.
+
+    Raises:
+        ValueError: The network's logits are not finite.
     """
     import torch
 
     images, labels = training_digits(SOME)
     with torch.inference_mode():
         logits = network(images / 255)
+    if not logits.isfinite().all():
+        raise ValueError("weights that give logits which are not finite on MNIST's digits")
     chosen = torch.nn.functional.one_hot(labels.long(), 10).bool()
     margins = logits[chosen] - logits.masked_fill(chosen, -torch.inf).amax(dim=1)
     ratio = max(margins.mean().item() / MARGIN, 0.3)  # one that cannot read is not to seem sure

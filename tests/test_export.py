@@ -14,9 +14,11 @@ from conftest import MNIST_LIT, Survived
 
 from mnist_lit import export as exporting
 from mnist_lit import load_pretrained
+from mnist_lit.assets import first_test_digit
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.export import export, main
 from mnist_lit.network import DigitNet, Network
+from mnist_lit.sureness import load_judge
 from mnist_lit.weights import load_network
 
 
@@ -98,6 +100,37 @@ def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
         export(load_pretrained(), "pt", output)
     assert output.read_text() == "of before"
     assert list(tmp_path.iterdir()) == [output]
+
+
+def nan_on_some_digits() -> DigitNet:
+    """A network whose logits are finite where a file of weights is looked at, and nan elsewhere."""
+    torch.manual_seed(1)
+    network = DigitNet(8, 8).eval()
+    digit = first_test_digit() / 255
+    seen = torch.stack([digit, torch.zeros_like(digit), torch.ones_like(digit)])
+    weights = network.state_dict()
+    with torch.no_grad():
+        found = network.input.norm(network.input.conv(network.normalize(seen)))
+        weights["input.norm.bias"] -= found.amax(dim=(0, 2, 3)) + 1e-3  # the ReLU lets none pass
+        weights["conv1.conv.weight"].sign_().mul_(3e38)
+    assert network(seen).isfinite().all()
+    return network
+
+
+@pytest.mark.usefixtures("few_test_digits")
+def test_weights_that_give_nan_are_not_exported(tmp_path: Path) -> None:
+    output, network = tmp_path / "net.pt", nan_on_some_digits()
+    assert not network(embedded_test_digits()[0][:200] / 255).isfinite().all()
+    with pytest.raises(ValueError, match="not finite"):
+        export(network, "pt", output)
+    assert not output.exists()
+
+
+def test_weights_that_give_nan_are_not_used_to_predict(tmp_path: Path) -> None:
+    torch.save(nan_on_some_digits().state_dict(), tmp_path / "nan.pt")
+    load_network(tmp_path / "nan.pt")  # is looked at with one digit
+    with pytest.raises(ValueError, match="not finite"):
+        load_judge(tmp_path / "nan.pt")
 
 
 @pytest.mark.usefixtures("few_test_digits")

@@ -245,3 +245,17 @@ def test_only_the_last_checkpoint_goes_on_in_its_own_folder(tmp_path: Path) -> N
     assert resumed_version(str(checkpoints / "best-0.9940.ckpt"), logs) is None
     assert resumed_version(str(checkpoints / "last.ckpt"), tmp_path / "elsewhere") is None
     assert resumed_version(None, logs) is None
+
+
+def test_a_folder_that_may_not_be_made_is_named_whole_with_its_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self.parent))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    folder = tmp_path / "lightning_logs" / "version_0"
+    with pytest.raises(OSError, match="default_root_dir DIR") as refused:
+        RunFolder(Path("lightning_logs"), str)._make(Path("lightning_logs"))
+    assert str(refused.value).startswith(f"{folder}: Permission denied: ")
