@@ -112,13 +112,13 @@ def guarded(run: Callable[[], object], by_exception: bool = False) -> None:
         status, said = 1, f"error: standard output: {error}"
         if isinstance(error.__cause__, BrokenPipeError):  # `| head` has seen enough
             status, said = BROKEN_PIPE, ""
+        # What is still in the buffer of stdout would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         status, said = 1, f"error: {error}"
     else:
         return
     _say(said)
-    # What is still in the buffer of stdout would fail again when Python ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(status)
 
 

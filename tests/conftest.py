@@ -49,6 +49,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
+    if not hasattr(os, "fork"):
+        pytest.skip("processes are forked")
     with Forks() as forks:
         yield forks
 

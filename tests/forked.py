@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -87,6 +86,8 @@ def child(request: dict[str, Any]) -> int:
         name, nth = request[fault]
         break_in(name, nth, kill=fault == "kill_in")
     if "larger" in request:
+        import resource  # here, because Windows has none
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["larger"],) * 2)
     sys.argv = ["train", *request["arguments"]]
     try:

@@ -50,6 +50,8 @@ def heeding_ctrl_c() -> None:
 
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", Server]]:
+    if sys.platform == "win32":
+        pytest.skip("has no such signals")
     command = [sys.executable, "-m", "mnist_lit.demo", "--port", "0", "--collect", str(folder)]
     with subprocess.Popen(
         command,
