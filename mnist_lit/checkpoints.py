@@ -21,11 +21,23 @@ from mnist_lit.weights import load_checkpoint, network_from
 class OwnCheckpoints(ModelCheckpoint):
     """Resumed from a checkpoint, it forgets the files named there that its own folder lacks.
 
-    It would remove the former best one, and a checkpoint is not trusted to say what to remove.
+    It would remove the former best one, and a checkpoint is not trusted to say what to remove. The
+    folder may have another name than in the checkpoint: it was moved, or the command is run in
+    another working folder.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        former = state_dict.get("dirpath")
+
+        def renamed(path: str) -> str:
+            folder, name = os.path.split(path)
+            return os.path.join(self.dirpath or "", name) if path and folder == former else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        here = {name: renamed(state_dict[name]) for name in paths if name in state_dict}
+        scores = state_dict.get("best_k_models", {})
+        here["best_k_models"] = {renamed(path): score for path, score in scores.items()}
+        super().load_state_dict(state_dict | here | {"dirpath": self.dirpath})
         self.current_score = state_dict.get("current_score")  # Lightning saves it, no more
         named = [self.best_model_path, self.kth_best_model_path, *self.best_k_models]
         if not all(self._owns(path) for path in named if path):
@@ -117,6 +129,9 @@ class Restored(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.content is not None:
             self._check(check_training, trainer)
+            # With --trainer.max_steps, Lightning 2.6.6 takes every checkpoint for one of an epoch
+            # that is not over yet, and would end the epoch of last.ckpt a second time.
+            trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         self.content = None
 
     def _check(self, check: Callable[[dict[str, Any], Trainer], None], trainer: Trainer) -> None:

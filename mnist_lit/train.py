@@ -21,13 +21,13 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm
+from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm, Threads
 from mnist_lit.checkpoints import (
     Restored,
     WholeCheckpoints,
@@ -46,7 +46,7 @@ from mnist_lit.console import (
     report_thread,
 )
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.device import default_precision, keep_freed_memory, spare_busy_cores
+from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.errors import SettingError, fail
 from mnist_lit.files import written_whole
 from mnist_lit.module import DigitClassifier
@@ -213,19 +213,23 @@ class DigitCLI(LightningCLI):
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
         both = config.data.own_dir is not None
         self.best, self.last = best_and_last("both/acc" if both else "val/acc")
+        given = trainer["callbacks"] or []
+        given = given if isinstance(given, list) else [given]
         if trainer["barebones"]:  # Lightning's way to time the steps alone
-            callbacks = [*(trainer["callbacks"] or []), EpochSeed()]
+            callbacks = [*given, Threads(), EpochSeed()]
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         if trainer["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 logs.parent, name=logs.name, default_hp_metric=False
             )
         self.lines = EpochLines()
-        ours = [Header(), EpochSeed(), self.lines, self.pictures, StopOnSigterm()]
-        callbacks = [*(trainer["callbacks"] or []), Restored(self.checkpoints), self.folder, *ours]
+        ours = [Threads(), Header(), EpochSeed(), self.lines, self.pictures, StopOnSigterm()]
+        callbacks = [*given, Restored(self.checkpoints), self.folder, *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
-        if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
+        if any(isinstance(callback, ProgressBar) for callback in given):
+            pass  # the user's own takes the place of ours
+        elif trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
@@ -239,11 +243,6 @@ class DigitCLI(LightningCLI):
         return made
 
     def before_fit(self) -> None:
-        alone_on_cpu = (
-            self.trainer.strategy.root_device.type == "cpu" and self.trainer.world_size == 1
-        )
-        if alone_on_cpu and (told := spare_busy_cores()):
-            print(told, file=sys.stderr)
         self.started = time.perf_counter()
 
     def after_fit(self) -> None:
@@ -253,12 +252,19 @@ class DigitCLI(LightningCLI):
             print(f"{trainer.global_step:,} steps in {seconds:.1f} s, with their validation")
         if trainer.barebones or self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
+        if trainer.is_global_zero and not (self.folder.begun or trainer.should_stop):
+            given = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+            ends = " and ".join(f"--trainer.{flag} {n}" for flag, n in given.items() if n != -1)
+            epochs = trainer.fit_loop.epoch_progress.current.processed
+            trained = f"{epochs} epoch{'s' * (epochs != 1)}, {trainer.global_step} steps"
+            print(f"nothing is left to train after {trained}, with {ends}", file=sys.stderr)
         score, stop = self.best.best_model_score, self.config_init["fit"]["stop"]
         fit = Summary.of(
             trainer,
             target=stop.accuracy,
             reached_epoch=stop.reached_epoch,
             best_val_acc=None if score is None else self.lines.best_val_acc or float(score),
+            validated=self.lines.images,
             seconds=seconds,
             # Of the best epoch, or of the last if none was validated.
             checkpoint=self.best.best_model_path or self.last.best_model_path or None,

@@ -39,7 +39,7 @@ ALLOWED = {
     "metrics": set(),
     "module": {"ema", "errors", "load_pretrained", "metrics", "muon", "network", "weights"},
     "console": {"device"},
-    "callbacks": {"console", "errors"},
+    "callbacks": {"console", "device", "errors"},
     "cuda_graph": {"errors"},
     "pictures": {"console"},
     "settings": {"errors", "files"},

@@ -146,6 +146,25 @@ def test_a_resumed_checkpoint_does_not_say_what_to_remove(named: str, tmp_path: 
         assert bool(callback.best_k_models) == (not named)
 
 
+@pytest.mark.parametrize("former", ["lightning_logs/version_0/checkpoints", "/elsewhere"])
+def test_a_checkpoint_in_a_folder_that_was_moved_keeps_its_files(
+    former: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "best-0.5000.ckpt"
+    path.touch()
+    best, _ = best_and_last()
+    best.dirpath = str(tmp_path)
+    named = f"{former}/{path.name}"
+    best.load_state_dict(
+        best.state_dict()
+        | {"dirpath": former, "best_model_path": named, "kth_best_model_path": named}
+        | {"best_k_models": {named: torch.tensor(0.5)}, "best_model_score": torch.tensor(0.5)}
+    )
+    assert best.best_model_path == best.kth_best_model_path == str(path)
+    assert best.best_k_models == {str(path): torch.tensor(0.5)}
+    assert best.best_model_score == 0.5
+
+
 def a_checkpoint() -> dict[str, Any]:
     model = DigitClassifier(narrow=2, wide=3, max_lr=0.5)
     return {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
