@@ -203,7 +203,7 @@ class Summary(NamedTuple):
         return cls(
             device=describe_device(trainer),
             parameters=parameters(module.network),
-            epochs=trainer.fit_loop.epoch_progress.current.processed,
+            epochs=epochs_of(trainer),
             looks="measured once" if unseen else "also seen after every epoch",
             curves=boards[0] if boards else None,
             **figures,
@@ -242,8 +242,8 @@ class Summary(NamedTuple):
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 
-    def log(self, trainer: Trainer, settings: dict[str, Any], test: dict[str, float]) -> None:
-        """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
+    def figures(self, test: dict[str, float]) -> dict[str, float]:
+        """Those that this fit has, once the test is over."""
         figures = {
             "test_acc": test["test/acc"],
             "own_acc": test.get("test/own_acc"),
@@ -252,8 +252,16 @@ class Summary(NamedTuple):
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
-        final = {f"final/{name}": value for name, value in figures.items() if value is not None}
-        first = {f"{part}/{name}": settings[part].pop(name) for part, name in FIRST_COLUMNS}
+        return {name: value for name, value in figures.items() if value is not None}
+
+    def log(self, trainer: Trainer, settings: dict[str, Any], test: dict[str, float]) -> None:
+        """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
+        final = {f"final/{name}": value for name, value in self.figures(test).items()}
+        first = {
+            f"{part}/{name}": settings[part].pop(name)
+            for part, name in FIRST_COLUMNS
+            if name in settings[part]  # a model of one's own has other settings
+        }
         settings = first | settings
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -287,6 +295,12 @@ def quiet() -> None:
         r"You are trying to `self.log\(\)` but `Trainer\(barebones=True",  # by --trainer.barebones
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
+
+
+def epochs_of(trainer: Trainer) -> int:
+    """How many epochs are trained; `current_epoch` is one less after a resume with none to train."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return int(progress.processed)
 
 
 def parameters(network: nn.Module) -> int:

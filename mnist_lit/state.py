@@ -165,7 +165,8 @@ def _check_callback(saved: Any, callback: Callback, fresh: bool) -> None:
 def _check_pictures(best: Any, where: str) -> None:
     if not isinstance(best, dict):
         raise ValueError(f"{where} is no dict")
-    confusion, errors = best.get("confusion"), best.get("errors")
+    confusion: Any = best.get("confusion")
+    errors = best.get("errors")
     if confusion is None and not errors:
         return  # nothing was validated yet
     if not isinstance(errors, list) or len(errors) > MAX_ERRORS:

@@ -5,6 +5,7 @@ best checkpoint.
 """
 
 import gc
+import inspect
 import io
 import os
 import re
@@ -32,7 +33,6 @@ from mnist_lit.checkpoints import (
     Restored,
     WholeCheckpoints,
     best_and_last,
-    find_checkpoint,
     find_config,
     saved_settings,
 )
@@ -41,6 +41,7 @@ from mnist_lit.console import (
     Header,
     Progress,
     Summary,
+    epochs_of,
     quiet,
     relative,
     report_thread,
@@ -48,7 +49,7 @@ from mnist_lit.console import (
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.errors import SettingError, fail
-from mnist_lit.files import written_whole
+from mnist_lit.files import find_checkpoint, written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
 from mnist_lit.runs import RunFolder, in_home, log_root
@@ -118,7 +119,10 @@ class DigitCLI(LightningCLI):
             return
         config.weights_only = True  # nothing in the file is executed
         found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
-        saved = saved_settings(found) if found else {}
+        # A subclass with arguments of its own may hold any network: no settings are taken from it.
+        model: Any = self.model_class
+        own = inspect.signature(model) != inspect.signature(DigitClassifier)
+        saved = saved_settings(found) if found and not own else {}
         asked = config.ckpt_path
         if found and asked != found and getattr(rank_zero_only, "rank", 0) == 0:
             print(f"--ckpt_path {asked} is {found}", file=sys.stderr)
@@ -128,7 +132,7 @@ class DigitCLI(LightningCLI):
                 raise SettingError(f"{broken_off} and saved nothing")
             warnings.warn(f"{broken_off}, so this one begins anew", stacklevel=2)
         config.ckpt_path = found
-        if found:
+        if found and "init_from" in config.model:
             config.model.init_from = None  # the weights are those of the checkpoint
         given = config.model.clone()
         saved = {name: value for name, value in saved.items() if name in given}
@@ -211,7 +215,8 @@ class DigitCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         self.folder = RunFolder(logs, lambda: parser.dump(config, skip_unset=False))
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
-        both = config.data.own_dir is not None
+        self.figures: dict[str, float | str] = {}  # of a fit, once its test is over
+        both = config.data.get("own_dir") is not None
         self.best, self.last = best_and_last("both/acc" if both else "val/acc")
         given = trainer["callbacks"] or []
         given = given if isinstance(given, list) else [given]
@@ -255,7 +260,7 @@ class DigitCLI(LightningCLI):
         if trainer.is_global_zero and not (self.folder.begun or trainer.should_stop):
             given = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
             ends = " and ".join(f"--trainer.{flag} {n}" for flag, n in given.items() if n != -1)
-            epochs = trainer.fit_loop.epoch_progress.current.processed
+            epochs = epochs_of(trainer)
             trained = f"{epochs} epoch{'s' * (epochs != 1)}, {trainer.global_step} steps"
             print(f"nothing is left to train after {trained}, with {ends}", file=sys.stderr)
         score, stop = self.best.best_model_score, self.config_init["fit"]["stop"]
@@ -279,6 +284,7 @@ class DigitCLI(LightningCLI):
         settings = {name: config[name] for name in ("model", "data", "stop", "seed_everything")}
         settings["trainer"] = {"max_epochs": config["trainer"]["max_epochs"]}
         fit.log(trainer, settings, test)
+        self.figures = {**fit.figures(test), "checkpoint": fit.checkpoint or ""}
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.barebones:
@@ -299,8 +305,23 @@ class DigitCLI(LightningCLI):
         print(f"{len(digits):,} digits written to {path}")
 
 
-def main(args: list[str] | None = None) -> None:
-    """The command with these arguments, or with those of the process.
+def main(
+    args: list[str] | None = None,
+    model: type[DigitClassifier] = DigitClassifier,
+    data: type[MNISTDataModule] = MNISTDataModule,
+) -> dict[str, float | str]:
+    """Run the command, and return the figures of a fit's summary.
+
+    Args:
+        args: The words after `mnist-lit train`; by default those of the process.
+        model: DigitClassifier, or a subclass, whose arguments are then the flags --model.NAME.
+        data: MNISTDataModule, or a subclass, whose arguments are then the flags --data.NAME.
+
+    Returns:
+        test_acc, best_val_acc and own_acc, as fractions; target_epoch, the epoch in which the
+        target was reached; epochs; seconds; checkpoint, the path of the file that was tested ("" if
+        none was saved). A figure that the fit does not have is left out, and the other verbs
+        return none.
 
     Raises:
         SystemExit: With status 2 for a wrong flag, file or folder, 1 for another failure.
@@ -311,9 +332,9 @@ def main(args: list[str] | None = None) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # each epoch at once, through a pipe, too
     keep_freed_memory()
     try:
-        DigitCLI(
-            DigitClassifier,
-            MNISTDataModule,
+        return DigitCLI(
+            model,
+            data,
             save_config_callback=None,  # RunFolder writes it
             seed_everything_default=42,
             trainer_defaults={"max_epochs": 20},
@@ -321,7 +342,7 @@ def main(args: list[str] | None = None) -> None:
             auto_configure_optimizers=False,
             args=args,
             load_from_checkpoint_support=False,
-        )
+        ).figures
     except (SettingError, MisconfigurationException) as error:
         fail(error, status=2)
     except BrokenPipeError:

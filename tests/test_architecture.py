@@ -16,7 +16,7 @@ ALLOWED = {
     "__init__": {"assets", "network", "weights"},  # inside load_pretrained
     "__main__": {"__version__"},  # and the commands, by their names
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "device": set(),
     "cpu_kernels": set(),
     "network": {"cpu_kernels"},

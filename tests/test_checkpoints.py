@@ -1,5 +1,7 @@
 """Which checkpoints a fit keeps, how they are found again, and which are refused."""
 
+import argparse
+import importlib
 import math
 import os
 from pathlib import Path
@@ -14,10 +16,10 @@ from torch.utils.data import DataLoader
 from mnist_lit.checkpoints import (
     WholeCheckpoints,
     best_and_last,
-    find_checkpoint,
     find_config,
     saved_settings,
 )
+from mnist_lit.files import find_checkpoint, last_or_best
 from mnist_lit.module import DigitClassifier
 
 
@@ -89,6 +91,41 @@ def test_the_newest_fit_is_gone_on_with(tmp_path: Path) -> None:
         else:
             with pytest.raises(ValueError, match="version_1 validated nothing: use last"):
                 find_checkpoint("best", tmp_path)
+
+
+def test_a_commands_ckpt_finds_last_and_best_as_train_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert last_or_best("absent.ckpt") == "absent.ckpt"  # the command says what is wrong with it
+    with pytest.raises(argparse.ArgumentTypeError, match="best: no fit has begun under lightning_"):
+        last_or_best("best")
+    version = Path("lightning_logs/version_0")
+    (version / "checkpoints").mkdir(parents=True)
+    (version / "config.yaml").touch()
+    with pytest.raises(argparse.ArgumentTypeError, match="last: the newest fit ended in its first"):
+        last_or_best("last")
+    for name in ("last", "best-0.9930"):
+        (version / "checkpoints" / f"{name}.ckpt").touch()
+        assert last_or_best(name[:4]) == str(version / "checkpoints" / f"{name}.ckpt")
+    assert capsys.readouterr().err.startswith(
+        "--ckpt last is lightning_logs/version_0/checkpoints/"
+    )
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "demo"])
+def test_a_command_takes_best_for_its_ckpt(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("lightning_logs/version_0/checkpoints")
+    folder.mkdir(parents=True)
+    (folder / "best-0.9930.ckpt").write_text("no weights")
+    arguments = {"predict": ["x.png"], "export": ["--output", "x.onnx"], "demo": []}[command]
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"mnist_lit.{command}").main([*arguments, "--ckpt", "best"])
+    said = capfd.readouterr().err
+    assert f"--ckpt {folder}/best-0.9930.ckpt: not a file of weights that can be read" in said
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
