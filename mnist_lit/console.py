@@ -298,7 +298,7 @@ def quiet() -> None:
 
 
 def epochs_of(trainer: Trainer) -> int:
-    """How many epochs are trained; `current_epoch` is one less after a resume with none to train."""
+    """Epochs that are trained; `current_epoch` is one less after a resume with none to train."""
     progress: Any = trainer.fit_loop.epoch_progress.current
     return int(progress.processed)
 
