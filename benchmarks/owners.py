@@ -82,7 +82,7 @@ class WithoutWriters(MNISTDataModule):
         super().__init__(**settings)
         self.held_out = held_out  # (60000,) bool
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str = "fit") -> None:
         super().setup(stage)
         if stage == "fit":
             labels = RawMNIST(str(self.data_dir), train=True).targets

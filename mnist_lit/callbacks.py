@@ -1,8 +1,9 @@
-"""What steers a fit: stopping at the target, repeatable draws, SIGTERM."""
+"""What steers a fit: stopping at the target, repeatable draws, threads, SIGTERM."""
 
 import os
 import signal
 import statistics
+import sys
 from collections import deque
 from typing import Any, NoReturn
 
@@ -10,7 +11,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mnist_lit.console import percent
+from mnist_lit.console import percent, say
+from mnist_lit.device import cores, spare_busy_cores
 from mnist_lit.errors import SettingError
 
 
@@ -61,9 +63,10 @@ class StopAtAccuracy(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.accuracy is not None and self.reached_epoch is not None:
             mean = f", as the mean of {len(self.recent)} epochs" if len(self.recent) > 1 else ""
-            pl_module.print(
+            say(
+                trainer,
                 f"target val/acc {percent(self.accuracy)} reached in epoch"
-                f" {self.reached_epoch}{mean}"
+                f" {self.reached_epoch}{mean}",
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,3 +124,35 @@ class EpochSeed(Callback):
     def _seed(epoch: int, rank: int) -> None:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # left there by seed_everything
         torch.manual_seed((seed * 10_000 + epoch) * 10_000 + rank)
+
+
+class Threads(Callback):
+    """Chooses the number of threads of a fit on the CPU; a resumed fit takes its checkpoint's.
+
+    Another number rounds differently, so that the weights would differ from those of a fit that was
+    not interrupted. OMP_NUM_THREADS wins.
+    """
+
+    def __init__(self) -> None:
+        self.saved: int | None = None  # in the checkpoint
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.strategy.root_device.type != "cpu" or trainer.world_size > 1:
+            return
+        if self.saved is None:
+            told = spare_busy_cores()
+        else:
+            told = None
+            if "OMP_NUM_THREADS" not in os.environ:
+                torch.set_num_threads(min(self.saved, cores()))
+            if (used := torch.get_num_threads()) != self.saved:
+                told = f"--ckpt_path was trained with {self.saved} threads and goes on with {used}:"
+                told += " its weights will differ from those of an uninterrupted fit"
+        if told:
+            print(told, file=sys.stderr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"threads": torch.get_num_threads()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.saved = state_dict["threads"]

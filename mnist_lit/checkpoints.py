@@ -3,7 +3,7 @@
 import io
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_lit.errors import SettingError, explain
-from mnist_lit.files import written_whole
+from mnist_lit.files import find_checkpoint, newest, written_whole
 from mnist_lit.state import check_progress, check_training
 from mnist_lit.weights import load_checkpoint, network_from
 
@@ -21,11 +21,25 @@ from mnist_lit.weights import load_checkpoint, network_from
 class OwnCheckpoints(ModelCheckpoint):
     """Resumed from a checkpoint, it forgets the files named there that its own folder lacks.
 
-    It would remove the former best one, and a checkpoint is not trusted to say what to remove.
+    It would remove the former best one, and a checkpoint is not trusted to say what to remove. The
+    folder may have another name than in the checkpoint: it was moved, or the command is run in
+    another working folder.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        former = state_dict.get("dirpath")
+
+        def renamed(path: str) -> str:
+            folder, name = os.path.split(path)
+            return os.path.join(self.dirpath or "", name) if path and folder == former else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        here: dict[str, Any] = {
+            name: renamed(state_dict[name]) for name in paths if name in state_dict
+        }
+        scores = state_dict.get("best_k_models", {})
+        here["best_k_models"] = {renamed(path): score for path, score in scores.items()}
+        super().load_state_dict(state_dict | here | {"dirpath": self.dirpath})
         self.current_score = state_dict.get("current_score")  # Lightning saves it, no more
         named = [self.best_model_path, self.kth_best_model_path, *self.best_k_models]
         if not all(self._owns(path) for path in named if path):
@@ -117,6 +131,9 @@ class Restored(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.content is not None:
             self._check(check_training, trainer)
+            # With --trainer.max_steps, Lightning 2.6.6 takes every checkpoint for one of an epoch
+            # that is not over yet, and would end the epoch of last.ckpt a second time.
+            trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         self.content = None
 
     def _check(self, check: Callable[[dict[str, Any], Trainer], None], trainer: Trainer) -> None:
@@ -140,51 +157,16 @@ class Restored(Callback):
     on_train_start = on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
 
 
-def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
-    """A path as it is; `last` or `best` as that file of the newest fit under `logs` that saved one.
-
-    None if each fit there was broken off before its first epoch ended.
-
-    Raises:
-        SettingError: There is no such file, or no fit, or the newest validated nothing.
-    """
-    if ckpt_path not in ("last", "best"):
-        if not Path(ckpt_path).is_file():
-            raise SettingError(f"--ckpt_path {ckpt_path}: no such file")
-        return ckpt_path
-    saved = [*logs.glob("*/checkpoints/last.ckpt")]
-    if ckpt_path == "best":
-        saved += logs.glob("*/checkpoints/best*.ckpt")
-    if not saved:
-        if _newest(logs.glob("*/config.yaml")) is None:
-            raise SettingError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
-        return None
-    folder = max(saved, key=_written).parent
-    [*found] = folder.glob(f"{ckpt_path}*.ckpt")
-    if not found:
-        raise SettingError(f"--ckpt_path best: {folder.parent} validated nothing: use last")
-    # Two best ones: killed between writing the better and removing the other.
-    return str(max(found))
-
-
 def find_config(ckpt_path: str, logs: Path) -> Path | None:
     """The config.yaml of the fit under `logs` that such a checkpoint belongs to."""
     found = find_checkpoint(ckpt_path, logs) if ckpt_path in ("last", "best") else ckpt_path
     if found is None:
-        return _newest(logs.glob("*/config.yaml"))
+        return newest(logs.glob("*/config.yaml"))
     version = Path(found).resolve().parent.parent
     if version.parent != logs.resolve():
         return None  # the settings of a file from elsewhere are not taken over
     config = version / "config.yaml"
     return config if config.exists() else None
-
-
-def _written(path: Path) -> float:
-    return path.stat().st_mtime
-
-
-def _newest(paths: Iterable[Path]) -> Path | None:
-    return max(paths, key=_written, default=None)
 
 
 def saved_settings(path: str) -> dict[str, Any]:

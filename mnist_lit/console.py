@@ -35,7 +35,8 @@ class Header(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network: Any = pl_module.network
-        pl_module.print(
+        say(
+            trainer,
             f"{type(network).__name__}, {parameters(network):,} parameters,"
             f" on {describe_device(trainer)}",
         )
@@ -44,7 +45,7 @@ class Header(Callback):
             line = f"own digits: {data.own_train} to train with, {len(data.own_val_set)} held out"
             if trainer.ckpt_path is None and getattr(pl_module, "init_from", None):
                 line += f" ({percent(pl_module.accuracy(data.own_val_set))} as it starts)"  # type: ignore[operator]
-            pl_module.print(line)
+            say(trainer, line)
 
 
 class Progress(TQDMProgressBar):
@@ -55,10 +56,6 @@ class Progress(TQDMProgressBar):
         super().__init__(refresh_rate=20, leave=False)
         self.loss = torch.tensor(math.nan)
         self.first_step: int | None = None  # of this process, once it trains
-
-    def print(self, *args: Any, **_: Any) -> None:
-        """Also where there is no bar, for which Lightning prints nothing."""
-        tqdm.write(" ".join(map(str, args)))
 
     def init_train_tqdm(self) -> Any:
         return self._cleared(super().init_train_tqdm())
@@ -124,6 +121,7 @@ class EpochLines(Callback):
     def __init__(self) -> None:
         self.best = -1.0
         self.best_val_acc: float | None = None  # in that epoch
+        self.images = 0  # in a validation
         self.validated: dict[str, Tensor] = {}  # since the last line
         self.started = 0.0
 
@@ -136,6 +134,8 @@ class EpochLines(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self.validated = dict(trainer.callback_metrics)
+            val_set = trainer.datamodule.val_set  # type: ignore[attr-defined]
+            self.images = images_in(val_set, trainer.num_val_batches[:1], trainer)
             val_acc = float(self.validated["val/acc"])
             judged = float(self.validated.get("both/acc", val_acc))
             self.star = "*" if judged > self.best else " "
@@ -155,7 +155,7 @@ class EpochLines(Callback):
                 own = f"  own {percent(self.validated['own/acc'])}"
             line += f"   val loss {val_loss:.4f}  acc {percent(val_acc)}{own} {self.star}"
             self.validated = {}
-        pl_module.print(f"{line}  {time.perf_counter() - self.started:6.1f} s")
+        say(trainer, f"{line}  {time.perf_counter() - self.started:6.1f} s")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -166,16 +166,17 @@ class EpochLines(Callback):
         named = [Path(getattr(callback, "best_model_path", "")) for callback in callbacks]
         last = [path for path in named if path.name == "last.ckpt" and path.is_file()]
         if saved := last[0] if last else trainer.ckpt_path:
-            pl_module.print(f"interrupted: --ckpt_path {saved} goes on from its last whole epoch")
+            say(trainer, f"interrupted: --ckpt_path {saved} goes on from its last whole epoch")
         elif trainer.state.fn == "fit":
-            pl_module.print("interrupted in the first epoch: nothing is saved yet")
+            say(trainer, "interrupted in the first epoch: nothing is saved yet")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_val_acc": self.best_val_acc}
+        return {"best": self.best, "best_val_acc": self.best_val_acc, "images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.best_val_acc = state_dict.get("best_val_acc")  # older versions saved none
+        self.images = state_dict.get("images", 0)  # nor these
 
 
 class Summary(NamedTuple):
@@ -203,8 +204,7 @@ class Summary(NamedTuple):
         return cls(
             device=describe_device(trainer),
             parameters=parameters(module.network),
-            epochs=trainer.current_epoch,
-            validated=images_in(data.val_set, trainer.num_val_batches[:1], trainer),
+            epochs=epochs_of(trainer),
             looks="measured once" if unseen else "also seen after every epoch",
             curves=boards[0] if boards else None,
             **figures,
@@ -223,7 +223,7 @@ class Summary(NamedTuple):
             target = "none set"
         elif self.reached_epoch is not None:
             target = f"{percent(self.target)} reached in epoch {self.reached_epoch}"
-        elif not self.validated:
+        elif self.best_val_acc is None:
             target = f"{percent(self.target)} of a validation, of which there was none"
         else:
             epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
@@ -243,8 +243,8 @@ class Summary(NamedTuple):
         }
         return "\n" + "\n".join(f"{name:12}{value}" for name, value in rows.items() if value)
 
-    def log(self, trainer: Trainer, settings: dict[str, Any], test: dict[str, float]) -> None:
-        """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
+    def figures(self, test: dict[str, float]) -> dict[str, float]:
+        """Those that this fit has, once the test is over."""
         figures = {
             "test_acc": test["test/acc"],
             "own_acc": test.get("test/own_acc"),
@@ -253,8 +253,16 @@ class Summary(NamedTuple):
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
-        final = {f"final/{name}": value for name, value in figures.items() if value is not None}
-        first = {f"{part}/{name}": settings[part].pop(name) for part, name in FIRST_COLUMNS}
+        return {name: value for name, value in figures.items() if value is not None}
+
+    def log(self, trainer: Trainer, settings: dict[str, Any], test: dict[str, float]) -> None:
+        """The settings and the figures, for TensorBoard's HPARAMS tab and its like."""
+        final = {f"final/{name}": value for name, value in self.figures(test).items()}
+        first = {
+            f"{part}/{name}": settings[part].pop(name)
+            for part, name in FIRST_COLUMNS
+            if name in settings[part]  # a model of one's own has other settings
+        }
         settings = first | settings
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -263,6 +271,12 @@ class Summary(NamedTuple):
                 logger.log_hyperparams(settings)
                 logger.log_metrics(final, trainer.global_step)
             logger.finalize("success")  # writes it out: the test has closed the file
+
+
+def say(trainer: Trainer, line: str) -> None:
+    """Print a line from the first process, above any bar; Lightning's print needs a bar for it."""
+    if trainer.is_global_zero:
+        tqdm.write(line)
 
 
 def quiet() -> None:
@@ -282,6 +296,12 @@ def quiet() -> None:
         r"You are trying to `self.log\(\)` but `Trainer\(barebones=True",  # by --trainer.barebones
     ):
         warnings.filterwarnings("ignore", message=unhelpful)
+
+
+def epochs_of(trainer: Trainer) -> int:
+    """Epochs that are trained; `current_epoch` is one less after a resume with none to train."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return int(progress.processed)
 
 
 def parameters(network: nn.Module) -> int:

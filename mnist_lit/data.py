@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -112,7 +113,7 @@ class MNISTDataModule(LightningDataModule):
             return None, []
         return own_digits(self.own_dir, self.data_dir / "own.npz")
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str = "fit") -> None:
         self.test_set = Digits(RawMNIST(str(self.data_dir), train=False))
         own, _ = self._own_digits()
         if own:
@@ -192,8 +193,10 @@ class MNISTDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """uint8 -> float in [0, 1], and in training augmented, on the batch's own device."""
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """A Batch of uint8 -> of floats in [0, 1], in training augmented, on its own device."""
+        if isinstance(batch, Tensor):  # the model's example, for its summary, graph or export
+            return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
         images, labels = batch
         images = images.float() / 255
         if self.trainer and self.trainer.training:

@@ -43,7 +43,7 @@ except ModuleNotFoundError as missing:
 from mnist_lit import load_pretrained
 from mnist_lit.bundle import bundle
 from mnist_lit.decoder import Decoder
-from mnist_lit.files import written_whole
+from mnist_lit.files import last_or_best, written_whole
 from mnist_lit.images import UnreadableImageError
 from mnist_lit.network import Network
 from mnist_lit.reading import Digit, Page, Reading
@@ -266,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--ckpt",
         "--ckpt_path",
+        type=last_or_best,
         metavar="PATH",
         help="training checkpoint instead of the shipped weights",
     )

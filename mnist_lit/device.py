@@ -37,6 +37,11 @@ def describe_device(trainer: "Trainer") -> str:
     return f"{name}{processes}, {trainer.precision}"
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def spare_busy_cores(seconds: float = 0.2) -> str | None:
     """Uses as many threads as there are idle cores; OMP_NUM_THREADS wins.
 

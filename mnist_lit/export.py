@@ -24,7 +24,7 @@ from mnist_lit import javascript, load_pretrained
 from mnist_lit.assets import test_digits
 from mnist_lit.bundle import bundle, scripts_of
 from mnist_lit.errors import command, explain, install, printable
-from mnist_lit.files import written_whole
+from mnist_lit.files import last_or_best, written_whole
 from mnist_lit.network import Network
 from mnist_lit.onnx_model import OPSETS, example, quiet, run_onnx, write_onnx
 from mnist_lit.weights import load_network
@@ -180,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--ckpt",
         "--ckpt_path",
+        type=last_or_best,
         metavar="PATH",
         help="training checkpoint instead of the shipped weights",
     )

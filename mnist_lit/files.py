@@ -1,13 +1,20 @@
-"""Files that appear under their name complete, or not at all, and are read only if they end."""
+"""Files that appear under their name complete, or not at all, and are read only if they end.
 
+And where the newest fit left its checkpoints, which a command finds without loading torch.
+"""
+
+import argparse
 import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+
+from mnist_lit.errors import SettingError
 
 _partial: set[Path] = set()  # what is being written in this process
 
@@ -100,3 +107,56 @@ def read_regular(path: str | Path, most: int) -> bytes:
     if len(content) > most:
         raise ValueError("too large")
     return content
+
+
+def find_checkpoint(ckpt_path: str, logs: Path) -> str | None:
+    """A path as it is; `last` or `best` as that file of the newest fit under `logs` that saved one.
+
+    None if each fit there was broken off before its first epoch ended.
+
+    Raises:
+        SettingError: There is no such file, or no fit, or the newest validated nothing.
+    """
+    if ckpt_path not in ("last", "best"):
+        if not Path(ckpt_path).is_file():
+            raise SettingError(f"--ckpt_path {ckpt_path}: no such file")
+        return ckpt_path
+    saved = [*logs.glob("*/checkpoints/last.ckpt")]
+    if ckpt_path == "best":
+        saved += logs.glob("*/checkpoints/best*.ckpt")
+    if not saved:
+        if newest(logs.glob("*/config.yaml")) is None:
+            raise SettingError(f"--ckpt_path {ckpt_path}: no fit has begun under {logs}")
+        return None
+    folder = max(saved, key=_written).parent
+    [*found] = folder.glob(f"{ckpt_path}*.ckpt")
+    if not found:
+        raise SettingError(f"--ckpt_path best: {folder.parent} validated nothing: use last")
+    # Two best ones: killed between writing the better and removing the other.
+    return str(max(found))
+
+
+def last_or_best(ckpt: str) -> str:
+    """Find `last` or `best` for an argument --ckpt, as `mnist-lit train` finds it here.
+
+    Raises:
+        argparse.ArgumentTypeError: The newest fit saved no such checkpoint, or there is no fit.
+    """
+    if ckpt not in ("last", "best"):
+        return ckpt
+    try:
+        found = find_checkpoint(ckpt, Path("lightning_logs"))
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--ckpt_path ")) from error
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{ckpt}: the newest fit ended in its first epoch")
+    print(f"--ckpt {ckpt} is {found}", file=sys.stderr)
+    return found
+
+
+def newest(paths: Iterable[Path]) -> Path | None:
+    return max(paths, key=_written, default=None)
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime

@@ -79,6 +79,7 @@ class DigitClassifier(LightningModule):
         init_from: str | None = None,
     ) -> None:
         super().__init__()
+        self.example_input_array = torch.zeros(1, 1, 28, 28)  # for to_onnx and TensorBoard's graph
         known = isinstance(network, nn.Module) or network in ("DigitNet", "TinyNet")
         for name, value, valid, expected in (
             ("network", network, known, "DigitNet, TinyNet or a torch.nn.Module"),

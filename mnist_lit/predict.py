@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from mnist_lit.errors import command, explain, printable
-from mnist_lit.files import free_path, written_whole
+from mnist_lit.files import free_path, last_or_best, written_whole
 from mnist_lit.images import SUFFIXES, open_image
 from mnist_lit.reading import BATCH, Reading, read_digits
 from mnist_lit.sureness import load_judge
@@ -151,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--ckpt",
         "--ckpt_path",
+        type=last_or_best,
         metavar="PATH",
         help="training checkpoint to use instead of the shipped weights",
     )

@@ -37,8 +37,11 @@ def check_progress(checkpoint: dict[str, Any], trainer: Trainer) -> None:
         _check_alike(checkpoint[precision], own, precision, fresh=True)
     checkpoint.pop("native_amp_scaling_state", None)  # its name before Lightning 1.5
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    saved = checkpoint["callbacks"]
+    if not isinstance(saved, dict):
+        raise ValueError("callbacks without names")
     for callback in callbacks:
-        if state := checkpoint["callbacks"].get(callback.state_key):
+        if state := saved.get(callback.state_key):
             _check_callback(state, callback, fresh=trainer.state.fn == "fit")
 
 
@@ -55,6 +58,8 @@ def check_training(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     ]
     for name, own, fitted in parts:
         saved = checkpoint.get(name)
+        if name == "lr_schedulers" and not own:  # StochasticWeightAveraging restores its own
+            saved = []
         if not isinstance(saved, list) or len(saved) != len(own):
             raise ValueError(f"no {name}, or too many")
         checkpoint[name] = [fitted(*pair) for pair in zip(saved, own, strict=True)]
@@ -140,6 +145,14 @@ def _check_callback(saved: Any, callback: Callback, fresh: bool) -> None:
             raise ValueError(f"{where} has scores that are none")
     elif type(callback).__name__ == "Pictures":
         _check_pictures(saved.get("best"), f"{where}.best")
+    elif type(callback).__name__ == "EpochLines":
+        accuracy = saved.get("best_val_acc")  # older versions saved none
+        if accuracy is not None and not (_is_number(accuracy) and 0 <= accuracy <= 1):
+            raise ValueError(f"{where}.best_val_acc is no accuracy")
+    elif type(callback).__name__ == "Threads":
+        threads = saved.get("threads")
+        if not (type(threads) is int and 0 < threads <= MAX_COUNT):
+            raise ValueError(f"{where}.threads is no number of threads")
     elif type(callback).__name__ == "StopAtAccuracy":
         accuracies = saved.get("recent", [])  # older versions saved none
         if not all(isinstance(value, float) and 0 <= value <= 1 for value in accuracies):
@@ -150,7 +163,10 @@ def _check_callback(saved: Any, callback: Callback, fresh: bool) -> None:
 
 
 def _check_pictures(best: Any, where: str) -> None:
-    confusion, errors = best.get("confusion"), best.get("errors", [])
+    if not isinstance(best, dict):
+        raise ValueError(f"{where} is no dict")
+    confusion: Any = best.get("confusion")
+    errors = best.get("errors")
     if confusion is None and not errors:
         return  # nothing was validated yet
     if not isinstance(errors, list) or len(errors) > MAX_ERRORS:

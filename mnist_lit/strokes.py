@@ -208,7 +208,8 @@ def enlarge(images: Tensor, coarse: Tensor) -> Tensor:
 
 def _coarse(side: int, like: Tensor) -> Tensor:
     """(PIXEL_SIZES, side, side): matrices that average into larger pixels and interpolate back."""
-    identity = torch.eye(side, device=like.device, dtype=like.dtype).unsqueeze(1)
+    # On the CPU: Apple's MPS refuses to pool into sizes that do not divide the side.
+    identity = torch.eye(side, dtype=like.dtype).unsqueeze(1)
     sizes = [
         max(1, round(side / (1 + LARGEST * step / (PIXEL_SIZES - 1))))
         for step in range(PIXEL_SIZES)
@@ -220,7 +221,7 @@ def _coarse(side: int, like: Tensor) -> Tensor:
             .T
             for size in sizes
         ]
-    )
+    ).to(like.device)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:

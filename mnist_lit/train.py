@@ -5,6 +5,7 @@ best checkpoint.
 """
 
 import gc
+import inspect
 import io
 import re
 import signal
@@ -20,18 +21,17 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm
+from mnist_lit.callbacks import EpochSeed, StopAtAccuracy, StopOnSigterm, Threads
 from mnist_lit.checkpoints import (
     Restored,
     WholeCheckpoints,
     best_and_last,
-    find_checkpoint,
     find_config,
     saved_settings,
 )
@@ -40,14 +40,15 @@ from mnist_lit.console import (
     Header,
     Progress,
     Summary,
+    epochs_of,
     quiet,
     relative,
     report_thread,
 )
 from mnist_lit.data import MNISTDataModule
-from mnist_lit.device import default_precision, keep_freed_memory, spare_busy_cores
+from mnist_lit.device import default_precision, keep_freed_memory
 from mnist_lit.errors import SettingError, command, fail, printable
-from mnist_lit.files import written_whole
+from mnist_lit.files import find_checkpoint, written_whole
 from mnist_lit.module import DigitClassifier
 from mnist_lit.pictures import Pictures
 from mnist_lit.runs import RunFolder, in_home, log_root
@@ -122,7 +123,10 @@ class DigitCLI(LightningCLI):
             return
         config.weights_only = True  # nothing in the file is executed
         found = find_checkpoint(config.ckpt_path, log_root(config.trainer))
-        saved = saved_settings(found) if found else {}
+        # A subclass with arguments of its own may hold any network: no settings are taken from it.
+        model: Any = self.model_class
+        own = inspect.signature(model) != inspect.signature(DigitClassifier)
+        saved = saved_settings(found) if found and not own else {}
         asked = config.ckpt_path
         if found and asked != found and getattr(rank_zero_only, "rank", 0) == 0:
             print(f"--ckpt_path {asked} is {found}", file=sys.stderr)
@@ -132,7 +136,7 @@ class DigitCLI(LightningCLI):
                 raise SettingError(f"{broken_off} and saved nothing")
             warnings.warn(f"{broken_off}, so this one begins anew", stacklevel=2)
         config.ckpt_path = found
-        if found:
+        if found and "init_from" in config.model:
             config.model.init_from = None  # the weights are those of the checkpoint
         given = config.model.clone()
         saved = {name: value for name, value in saved.items() if name in given}
@@ -214,21 +218,26 @@ class DigitCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         self.folder = RunFolder(logs, lambda: parser.dump(config, skip_unset=False))
         self.checkpoints, self.pictures = WholeCheckpoints(), Pictures()
-        both = config.data.own_dir is not None
+        self.figures: dict[str, float | str] = {}  # of a fit, once its test is over
+        both = config.data.get("own_dir") is not None
         self.best, self.last = best_and_last("both/acc" if both else "val/acc")
+        given = trainer["callbacks"] or []
+        given = given if isinstance(given, list) else [given]
         if trainer["barebones"]:  # Lightning's way to time the steps alone
-            callbacks = [*(trainer["callbacks"] or []), EpochSeed()]
+            callbacks = [*given, Threads(), EpochSeed()]
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         if trainer["logger"] in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 logs.parent, name=logs.name, default_hp_metric=False
             )
         self.lines = EpochLines()
-        ours = [Header(), EpochSeed(), self.lines, self.pictures, StopOnSigterm()]
-        callbacks = [*(trainer["callbacks"] or []), Restored(self.checkpoints), self.folder, *ours]
+        ours = [Threads(), Header(), EpochSeed(), self.lines, self.pictures, StopOnSigterm()]
+        callbacks = [*given, Restored(self.checkpoints), self.folder, *ours]
         if kwargs.get("logger", trainer["logger"]):
             callbacks.append(LearningRateMonitor("step"))
-        if trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
+        if any(isinstance(callback, ProgressBar) for callback in given):
+            pass  # the user's own takes the place of ours
+        elif trainer["enable_progress_bar"] is not False and sys.stdout.isatty():
             callbacks.append(Progress())
         else:  # a log file gets the epoch lines alone, not thousands of redrawn bars
             kwargs["enable_progress_bar"] = False
@@ -242,11 +251,6 @@ class DigitCLI(LightningCLI):
         return made
 
     def before_fit(self) -> None:
-        alone_on_cpu = (
-            self.trainer.strategy.root_device.type == "cpu" and self.trainer.world_size == 1
-        )
-        if alone_on_cpu and (told := spare_busy_cores()):
-            print(told, file=sys.stderr)
         self.started = time.perf_counter()
 
     def after_fit(self) -> None:
@@ -256,12 +260,19 @@ class DigitCLI(LightningCLI):
             print(f"{trainer.global_step:,} steps in {seconds:.1f} s, with their validation")
         if trainer.barebones or self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
+        if trainer.is_global_zero and not (self.folder.begun or trainer.should_stop):
+            given = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+            ends = " and ".join(f"--trainer.{flag} {n}" for flag, n in given.items() if n != -1)
+            epochs = epochs_of(trainer)
+            trained = f"{epochs} epoch{'s' * (epochs != 1)}, {trainer.global_step} steps"
+            print(f"nothing is left to train after {trained}, with {ends}", file=sys.stderr)
         score, stop = self.best.best_model_score, self.config_init["fit"]["stop"]
         fit = Summary.of(
             trainer,
             target=stop.accuracy,
             reached_epoch=stop.reached_epoch,
             best_val_acc=None if score is None else self.lines.best_val_acc or float(score),
+            validated=self.lines.images,
             seconds=seconds,
             # Of the best epoch, or of the last if none was validated.
             checkpoint=self.best.best_model_path or self.last.best_model_path or None,
@@ -276,6 +287,7 @@ class DigitCLI(LightningCLI):
         settings = {name: config[name] for name in ("model", "data", "stop", "seed_everything")}
         settings["trainer"] = {"max_epochs": config["trainer"]["max_epochs"]}
         fit.log(trainer, settings, test)
+        self.figures = {**fit.figures(test), "checkpoint": fit.checkpoint or ""}
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.barebones:
@@ -296,8 +308,23 @@ class DigitCLI(LightningCLI):
         print(f"{len(digits):,} digits written to {path}")
 
 
-def main(args: list[str] | None = None) -> None:
-    """The command with these arguments, or with those of the process.
+def main(
+    args: list[str] | None = None,
+    model: type[DigitClassifier] = DigitClassifier,
+    data: type[MNISTDataModule] = MNISTDataModule,
+) -> dict[str, float | str]:
+    """Run the command, and return the figures of a fit's summary.
+
+    Args:
+        args: The words after `mnist-lit train`; by default those of the process.
+        model: DigitClassifier, or a subclass, whose arguments are then the flags --model.NAME.
+        data: MNISTDataModule, or a subclass, whose arguments are then the flags --data.NAME.
+
+    Returns:
+        test_acc, best_val_acc and own_acc, as fractions; target_epoch, the epoch in which the
+        target was reached; epochs; seconds; checkpoint, the path of the file that was tested ("" if
+        none was saved). A figure that the fit does not have is left out, and the other verbs
+        return none.
 
     Raises:
         SystemExit: With status 2 for a wrong flag, file or folder.
@@ -308,9 +335,9 @@ def main(args: list[str] | None = None) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # each epoch at once, through a pipe, too
     keep_freed_memory()
     try:
-        DigitCLI(
-            DigitClassifier,
-            MNISTDataModule,
+        return DigitCLI(
+            model,
+            data,
             save_config_callback=None,  # RunFolder writes it
             seed_everything_default=42,
             trainer_defaults={"max_epochs": 20},
@@ -319,7 +346,7 @@ def main(args: list[str] | None = None) -> None:
             auto_configure_optimizers=False,
             args=args,
             load_from_checkpoint_support=False,
-        )
+        ).figures
     except (SettingError, MisconfigurationException) as error:
         fail(error, status=2)
     finally:

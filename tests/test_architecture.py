@@ -16,7 +16,7 @@ ALLOWED = {
     "__init__": {"assets", "network", "weights"},  # inside load_pretrained
     "__main__": {"__version__", "errors", "files"},  # and the commands, by their names
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "device": set(),
     "cpu_kernels": set(),
     "network": {"cpu_kernels"},
@@ -39,7 +39,7 @@ ALLOWED = {
     "metrics": set(),
     "module": {"ema", "errors", "load_pretrained", "metrics", "muon", "network", "weights"},
     "console": {"device"},
-    "callbacks": {"console", "errors"},
+    "callbacks": {"console", "device", "errors"},
     "cuda_graph": {"errors"},
     "pictures": {"console"},
     "settings": {"errors", "files"},

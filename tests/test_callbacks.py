@@ -1,14 +1,13 @@
-"""StopAtAccuracy on scripted accuracies, as a fit would give them."""
+"""StopAtAccuracy on scripted accuracies, as a fit would give them; the threads of a fit."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.callbacks import (
-    StopAtAccuracy,
-)
+from mnist_lit.callbacks import StopAtAccuracy, Threads
 
 
 class ScriptedTrainer:
@@ -127,3 +126,51 @@ def test_a_resumed_run_remembers_its_newest_epochs() -> None:
 def test_a_mean_of_no_epoch_names_the_flag() -> None:
     with pytest.raises(ValueError, match=r"--stop\.epochs"):
         StopAtAccuracy(0.9, epochs=0)
+
+
+@pytest.fixture
+def cpu_trainer(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a fit on four cores, of which other programs leave one."""
+
+    def spare() -> str:
+        torch.set_num_threads(1)
+        return "fewer threads"
+
+    monkeypatch.setattr("mnist_lit.callbacks.spare_busy_cores", spare)
+    monkeypatch.setattr("mnist_lit.callbacks.cores", lambda: 4)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(strategy=strategy, world_size=1)
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "used", "said"),
+    [
+        (None, None, 1, "fewer threads\n"),
+        (2, None, 2, ""),
+        (2, "1", 1, "trained with 2 threads and goes on with 1: its weights will differ"),
+        (8, None, 4, "trained with 8 threads and goes on with 4: its weights will differ"),
+    ],
+)
+@pytest.mark.usefixtures("threads")
+def test_a_resumed_fit_takes_the_threads_of_its_checkpoint(
+    saved: int | None,
+    asked: str | None,
+    used: int,
+    said: str,
+    cpu_trainer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        torch.set_num_threads(int(asked))
+    threads = Threads()
+    if saved:
+        threads.load_state_dict({"threads": saved})
+    threads.on_fit_start(cpu_trainer, None)  # type: ignore[arg-type]
+    assert torch.get_num_threads() == used
+    assert threads.state_dict() == {"threads": used}
+    told = capsys.readouterr().err
+    assert said in told
+    assert bool(told) == bool(said)

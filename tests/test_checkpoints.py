@@ -1,5 +1,7 @@
 """Which checkpoints a fit keeps, how they are found again, and which are refused."""
 
+import argparse
+import importlib
 import math
 import os
 from pathlib import Path
@@ -14,10 +16,10 @@ from torch.utils.data import DataLoader
 from mnist_lit.checkpoints import (
     WholeCheckpoints,
     best_and_last,
-    find_checkpoint,
     find_config,
     saved_settings,
 )
+from mnist_lit.files import find_checkpoint, last_or_best
 from mnist_lit.module import DigitClassifier
 
 
@@ -91,6 +93,41 @@ def test_the_newest_fit_is_gone_on_with(tmp_path: Path) -> None:
                 find_checkpoint("best", tmp_path)
 
 
+def test_a_commands_ckpt_finds_last_and_best_as_train_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert last_or_best("absent.ckpt") == "absent.ckpt"  # the command says what is wrong with it
+    with pytest.raises(argparse.ArgumentTypeError, match="best: no fit has begun under lightning_"):
+        last_or_best("best")
+    version = Path("lightning_logs/version_0")
+    (version / "checkpoints").mkdir(parents=True)
+    (version / "config.yaml").touch()
+    with pytest.raises(argparse.ArgumentTypeError, match="last: the newest fit ended in its first"):
+        last_or_best("last")
+    for name in ("last", "best-0.9930"):
+        (version / "checkpoints" / f"{name}.ckpt").touch()
+        assert last_or_best(name[:4]) == str(version / "checkpoints" / f"{name}.ckpt")
+    assert capsys.readouterr().err.startswith(
+        "--ckpt last is lightning_logs/version_0/checkpoints/"
+    )
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "demo"])
+def test_a_command_takes_best_for_its_ckpt(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("lightning_logs/version_0/checkpoints")
+    folder.mkdir(parents=True)
+    (folder / "best-0.9930.ckpt").write_text("no weights")
+    arguments = {"predict": ["x.png"], "export": ["--output", "x.onnx"], "demo": []}[command]
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"mnist_lit.{command}").main([*arguments, "--ckpt", "best"])
+    said = capfd.readouterr().err
+    assert f"--ckpt {folder}/best-0.9930.ckpt: not a file of weights that can be read" in said
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +181,25 @@ def test_a_resumed_checkpoint_does_not_say_what_to_remove(named: str, tmp_path: 
         callback.load_state_dict(state)
         assert callback.best_model_path == ("" if named else path)
         assert bool(callback.best_k_models) == (not named)
+
+
+@pytest.mark.parametrize("former", ["lightning_logs/version_0/checkpoints", "/elsewhere"])
+def test_a_checkpoint_in_a_folder_that_was_moved_keeps_its_files(
+    former: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "best-0.5000.ckpt"
+    path.touch()
+    best, _ = best_and_last()
+    best.dirpath = str(tmp_path)
+    named = f"{former}/{path.name}"
+    best.load_state_dict(
+        best.state_dict()
+        | {"dirpath": former, "best_model_path": named, "kth_best_model_path": named}
+        | {"best_k_models": {named: torch.tensor(0.5)}, "best_model_score": torch.tensor(0.5)}
+    )
+    assert best.best_model_path == best.kth_best_model_path == str(path)
+    assert best.best_k_models == {str(path): torch.tensor(0.5)}
+    assert best.best_model_score == 0.5
 
 
 def a_checkpoint() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mnist_lit.console import Summary, wilson_interval
+from mnist_lit.train import main
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,24 @@ def test_a_summary_says_what_the_fit_came_to(
     assert "parameters  17,506\n" in text
     assert "time        60 s\n" in text
     assert text.endswith("checkpoint  best.ckpt")  # no curves without TensorBoard
+
+
+def test_a_bar_of_the_users_own_takes_the_place_of_ours_on_a_terminal(
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    limits = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
+    flags = ["--data.data_dir", str(data_dir), *limits, "--trainer.max_epochs=1"]
+    for bar in ([], ["--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar"]):
+        main([*flags, *bar])
+        written = capsys.readouterr()
+        assert written.out.startswith("DigitNet, ")
+        assert "epoch  1/1 " in written.out
+        assert ("Epoch 0" in written.err) == bool(bar)
 
 
 def screen(written: str) -> list[str]:

@@ -14,50 +14,28 @@ from mnist_lit.network import DigitNet
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
-class Recorded:
-    """Stands in for torch's capture: steps of warm-up, then a module that counts its replays."""
-
-    def __init__(self) -> None:
-        self.replays = 0
-
-    def __call__(self, module: nn.Module, sample: tuple[Tensor]) -> nn.Module:
-        for _ in range(3):
-            module(*sample)
-
-        def replay(images: Tensor) -> Tensor:
-            self.replays += 1
-            return torch.zeros(len(images), 10)
-
-        module.forward = replay
-        return module
-
-
-@pytest.fixture
-def capture(monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    capture = Recorded()
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    return capture
-
-
-def test_full_batches_of_training_alone_are_replayed(capture: Recorded) -> None:
-    network, images = DigitNet(margin=3), torch.rand(8, 1, 28, 28)
+@needs_gpu
+def test_full_batches_of_training_alone_are_replayed() -> None:
+    network, images = DigitNet(margin=3).cuda(), torch.rand(8, 1, 28, 28).cuda()
     cuda_graph.replayed(network, images)
+    launched: list[int] = []  # the sizes of batches that go through Python's modules
+    network.input.register_forward_pre_hook(lambda _, inputs: launched.append(len(inputs[0])))
     network(images)
-    assert capture.replays == 1
+    assert launched == []
     network(images[:5])  # the last of an epoch
     network.eval()(images)
-    assert capture.replays == 1
+    assert launched == [5, 8]
     cuda_graph.as_ever(network)
     network.train()(images)
-    assert capture.replays == 1
+    assert launched == [5, 8, 8]
     cuda_graph.as_ever(network)  # nothing to undo: a fit that failed before it began
 
 
-@pytest.mark.usefixtures("capture")
+@needs_gpu
 def test_capturing_leaves_weights_and_statistics_as_they_were() -> None:
-    network = DigitNet(margin=3)
+    network = DigitNet(margin=3).cuda()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    cuda_graph.replayed(network, torch.rand(8, 1, 28, 28))
+    cuda_graph.replayed(network, torch.rand(8, 1, 28, 28).cuda())
     after = network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -37,6 +37,12 @@ def sums(data_dir: Path) -> dict[str, str]:
     return {p.name: hashlib.md5(p.read_bytes()).hexdigest() for p in (data_dir / RAW).iterdir()}
 
 
+def test_setup_without_a_stage_is_that_of_a_fit(data_dir: Path) -> None:
+    data = MNISTDataModule(str(data_dir))
+    data.setup()
+    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (50_000, 10_000, 10_000)
+
+
 def test_ones_own_digits_have_their_share_of_each_batch() -> None:
     digits: Any = range(1000 + 7)  # the last seven are one's own
     for ranks in (1, 3):

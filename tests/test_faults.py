@@ -10,7 +10,9 @@ import pytest
 import torch
 from conftest import Survived
 from forked import Forks
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.datasets import MNIST
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 
@@ -61,6 +63,15 @@ def values(state: Any) -> Any:
     return re.sub(r"version_\d+", "version", state) if isinstance(state, str) else state
 
 
+def write_own(folder: Path, data_dir: Path) -> None:
+    """Forty of the test digits as a folder of one's own."""
+    mnist = MNIST(str(data_dir), train=False)
+    for number in range(40):
+        path = folder / str(int(mnist.targets[number])) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - mnist.data[number].numpy()).save(path)
+
+
 @pytest.fixture(scope="module")
 def unbroken(
     forks: Forks, data_dir: Path, tmp_path_factory: pytest.TempPathFactory
@@ -89,7 +100,9 @@ def killed_and_resumed(
     # A machine that has become faster may be done before it is to be killed.
     assert status == -9 or (status == 0 and "kill_after" in fault), fault
     begun = (folder / "lightning_logs/version_0/config.yaml").exists()
-    resumed_status, _ = forks.run(folder, *(["--ckpt_path", "last"] if begun else flags))
+    # Lightning's callbacks are not taken from the config.yaml of a fit: they are given again.
+    again = [flag for flag in recipe if flag.startswith("--trainer.callbacks")]
+    resumed_status, _ = forks.run(folder, *(["--ckpt_path", "last", *again] if begun else flags))
     assert resumed_status == 0, (folder / "out").read_text()
     resumed = outcome(folder)
     # Lightning draws an epoch's train metrics only after its checkpoint is saved.
@@ -97,6 +110,9 @@ def killed_and_resumed(
     assert len(missing) <= 2, fault
     assert all(point.startswith("train/") for point in missing), fault
     resumed["curves"] |= {point: expected["curves"][point] for point in missing}
+    if again:  # SWA makes no schedule in a fit that resumes in its last epoch, which has no steps
+        parts = ("state_dict", "curves", "files", "summary")
+        resumed, expected = ({part: each[part] for part in parts} for each in (resumed, expected))
     assert resumed == expected, fault
     return status == -9
 
@@ -158,7 +174,16 @@ def test_a_fit_killed_at_any_moment_and_resumed_equals_an_unbroken_one(
     survived("killed", killed)
 
 
+CALLBACK = "--trainer.callbacks"
 RECIPES = {
+    "max_steps": ["--trainer.max_steps=50", "--trainer.max_epochs=20"],
+    "own digits": ["--data.own_dir=OWN"],
+    "accumulation": ["--trainer.accumulate_grad_batches=3"],
+    "every quarter epoch": ["--trainer.val_check_interval=0.25"],
+    "SWA": [
+        f"{CALLBACK}+=lightning.pytorch.callbacks.StochasticWeightAveraging",
+        *(f"{CALLBACK}.swa_lrs=0.01", f"{CALLBACK}.swa_epoch_start=1", "--trainer.max_epochs=4"),
+    ],
     "muon": ["--model.optimizer=muon", "--model.label_smoothing=0.05"],
     "TinyNet": ["--model.network=TinyNet", "--model.tta=true", "--model.margin=3"],
     "no validation": ["--trainer.limit_val_batches=0", "--data.val_size=0"],
@@ -167,12 +192,54 @@ RECIPES = {
 }
 
 
+def test_a_fit_with_max_steps_killed_after_an_epoch_equals_an_unbroken_one(
+    forks: Forks, data_dir: Path, tmp_path: Path, survived: Survived
+) -> None:
+    flags = RECIPES["max_steps"]
+    (tmp_path / "unbroken").mkdir()
+    assert forks.run(tmp_path / "unbroken", *small(data_dir), *flags)[0] == 0
+    expected = outcome(tmp_path / "unbroken")
+    fault = {"kill_in": ("replace", 3)}  # last.ckpt of the first epoch
+    assert killed_and_resumed(forks, data_dir, tmp_path / "killed", expected, flags, **fault)
+    assert forks.run(tmp_path / "unbroken", "--ckpt_path", "last")[0] == 0
+    printed = (tmp_path / "unbroken/out").read_text()
+    assert "nothing is left to train after 3 epochs, 50 steps, with --trainer.max" in printed
+    assert outcome(tmp_path / "unbroken")["summary"] == expected["summary"]
+    survived("killed")
+
+
+def test_a_fit_whose_folder_was_moved_keeps_its_best_checkpoint(
+    unbroken: tuple[dict[str, Any], float],
+    forks: Forks,
+    data_dir: Path,
+    tmp_path: Path,
+    survived: Survived,
+) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    first.mkdir()
+    assert forks.run(first, *small(data_dir), kill_in=("replace", 3))[0] == -9
+    first.rename(moved)
+    out = str(moved / "out")
+    resume = ("--ckpt_path", "last", "--trainer.default_root_dir", "moved")
+    assert forks.run(tmp_path, *resume, out=out)[0] == 0
+    for part in ("state_dict", "files", "summary"):
+        assert outcome(moved)[part] == unbroken[0][part]
+    assert "dirpath has changed" not in (moved / "out").read_text()
+    assert forks.run(tmp_path, *resume, "--trainer.max_epochs", 1, out=out)[0] == 0
+    assert outcome(moved)["summary"] == unbroken[0]["summary"]
+    said = "nothing is left to train after 3 epochs, 60 steps, with --trainer.max_epochs 1\n"
+    assert said in (moved / "out").read_text()
+    survived("killed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_fit_of_any_recipe_killed_and_resumed_equals_an_unbroken_one(
     recipe: str, forks: Forks, data_dir: Path, tmp_path: Path, survived: Survived
 ) -> None:
-    flags = RECIPES[recipe]
+    own = tmp_path / "own"
+    write_own(own, data_dir)
+    flags = [flag.replace("OWN", str(own)) for flag in RECIPES[recipe]]
     (tmp_path / "unbroken").mkdir()
     status, seconds = forks.run(tmp_path / "unbroken", *small(data_dir), *flags)
     assert status == 0, (tmp_path / "unbroken" / "out").read_text()

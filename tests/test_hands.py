@@ -115,10 +115,35 @@ def test_printed_digits_fill_the_box_and_stretch() -> None:
         assert printed("8", face, 0.5).shape[1] < printed("8", face, 1.0).shape[1]
 
 
-def test_most_are_read_as_they_are_labelled(drawn: tuple[Tensor, Tensor]) -> None:
-    """A form or font under a wrong digit would show: each digit is recognised by the network."""
-    images, labels = drawn
+Forms = tuple[tuple[tuple[str, ...], ...], ...]  # of each digit, as in HANDS
+
+
+def read_otherwise(forms: Forms, display: bool) -> list[tuple[int, tuple[str, ...]]]:
+    """The forms of which the shipped network reads more than a fifth as another digit."""
+    network, found = load_pretrained(), []
+    for digit, of_digit in enumerate(forms):
+        for strokes in of_digit:
+            with torch.inference_mode():
+                predicted = network(write(strokes, 20, generator(), display)).argmax(dim=1)
+            if (predicted == digit).float().mean() < 0.8:
+                found.append((digit, strokes))
+    return found
+
+
+def test_every_form_is_read_as_its_digit() -> None:
+    displays = tuple(tuple(tuple(SEGMENTS[name] for name in lit) for lit in forms) for forms in LIT)
+    assert read_otherwise(HANDS, display=False) == []
+    assert read_otherwise(displays, display=True) == []
+
+
+def test_a_form_under_another_digit_is_found() -> None:
+    seven = HANDS[7][0]
+    assert read_otherwise(((), (*HANDS[1][:2], seven)), display=False) == [(1, seven)]
+
+
+def test_every_font_is_read_as_its_digits(drawn: tuple[Tensor, Tensor]) -> None:
+    """The 200 in print are the last: ten digits from each font in turn."""
+    images, labels = (each[-200:] for each in drawn)
     with torch.inference_mode():
         right = load_pretrained()(images.float() / 255).argmax(dim=1) == labels
-    for digit in range(10):
-        assert right[labels == digit].float().mean() > 0.5, digit
+    assert right.view(-1, 10).sum(dim=1).min() >= 8

@@ -24,7 +24,7 @@ from mnist_lit.module import DigitClassifier
 from mnist_lit.weights import load_network
 
 COMMAND = "touch executed"
-PROGRAMS: dict[str, tuple[Callable[..., None], list[str], str]] = {
+PROGRAMS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
     "train": (train.main, [], "--ckpt_path"),
     "train test": (train.main, ["test"], "--ckpt_path"),
     "predict": (predict.main, ["x.png"], "--ckpt"),

@@ -10,6 +10,8 @@ from conftest import Run
 
 CALLBACK = "--trainer.callbacks+=lightning.pytorch.callbacks."
 SETTING = "--trainer.callbacks."
+LOGGER = "--trainer.logger"
+GRAPH = [f"{LOGGER}=TensorBoardLogger", f"{LOGGER}.save_dir=.", f"{LOGGER}.log_graph=true"]
 
 
 def small(data_dir: Path) -> list[object]:
@@ -40,12 +42,16 @@ def small(data_dir: Path) -> list[object]:
         ],
         ["--trainer.fast_dev_run=5"],
         ["--trainer.limit_train_batches=5"],
+        [f"{CALLBACK}TQDMProgressBar"],
+        ["--trainer.callbacks=lightning.pytorch.callbacks.TQDMProgressBar"],
+        ["--trainer.precision=64-true", "--trainer.enable_model_summary=true", *GRAPH],
     ],
     ids=lambda flags: " ".join(flags).split("callbacks.")[-1][:30],
 )
 def test_a_flag_works(flags: list[str], run: Run, data_dir: Path, tmp_path: Path) -> None:
     done = run(tmp_path, *small(data_dir), *flags)
     assert done.returncode == 0, done.stderr
+    assert "DigitNet, " in done.stdout
     assert "epoch  1/" in done.stdout
     assert "fast_dev_run" in flags[0] or re.search(r"^test .* of \d+,", done.stdout, re.MULTILINE)
 

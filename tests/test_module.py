@@ -369,11 +369,20 @@ def test_onnx_is_exported_as_it_classifies(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(torch.onnx, "export", export)
     module = DigitClassifier()
-    module.to_onnx("x.onnx", torch.zeros(1, 1, 28, 28))
+    module.to_onnx("x.onnx")  # of an example of its own
     assert modes
     assert not any(modes)
     assert module.training
     assert module.network.training
+
+
+def test_compile_in_place_keeps_the_names_of_the_weights(tmp_path: Path) -> None:
+    module = DigitClassifier(narrow=2, wide=3)
+    names = list(module.state_dict())
+    module.network.compile(backend="eager")
+    assert list(module.state_dict()) == names
+    torch.save(module.state_dict(), tmp_path / "x.pt")
+    assert load_pretrained(tmp_path / "x.pt").settings["wide"] == 3
 
 
 @pytest.mark.parametrize("kind", ["DigitNet", "TinyNet"])

@@ -4,9 +4,11 @@ import inspect
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -16,10 +18,11 @@ from mnist_lit.augment import Augmentation
 from mnist_lit.callbacks import StopAtAccuracy
 from mnist_lit.data import MNISTDataModule
 from mnist_lit.module import DigitClassifier
+from mnist_lit.train import main
 
 ROOT = Path(__file__).parent.parent
 FILLED = ("README.md", "benchmarks/README.md", "docs/EXPERIMENTS.md")
-DOCUMENTS = (*FILLED, "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = (*FILLED, "docs/PYTHON.md", "CONTRIBUTING.md", "CHANGELOG.md")
 FLAGS = {
     "trainer": Trainer,
     "model": DigitClassifier,
@@ -97,6 +100,25 @@ def test_the_script_in_python_runs(
     assert trainer.current_epoch == 3
     assert trainer.callback_metrics["test/acc"] > 0
     assert (tmp_path / "lightning_logs/version_0/hparams.yaml").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_sweep_runs(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for Optuna, which is no dependency: one fit instead of twenty."""
+    blocks = re.findall(r"^```python\n(.*?)^```", read("docs/PYTHON.md"), re.DOTALL | re.MULTILINE)
+    [script] = [block for block in blocks if "optuna" in block]
+    assert len(script.splitlines()) - script.count("\n\n") <= 10
+    optuna = MagicMock()
+    monkeypatch.setitem(sys.modules, "optuna", optuna)
+    limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    small = [*limits, "--data.data_dir", str(data_dir)]
+    monkeypatch.setattr("mnist_lit.train.main", lambda args: main([*args, *small]))
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})
+    (objective,) = optuna.create_study.return_value.optimize.call_args.args
+    trial = MagicMock()
+    trial.suggest_float.side_effect = lambda *bounds, **_: bounds[1]
+    assert 0 < objective(trial) < 1
 
 
 def test_layout_has_a_row_for_each_file() -> None:

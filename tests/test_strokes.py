@@ -1,14 +1,19 @@
 """Strokes: off by default and bit for bit so, an own draw for each image, and what each does."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mnist_lit.augment import Augmentation
 from mnist_lit.data import Digits
+from mnist_lit.network import DigitNet
 from mnist_lit.strokes import LARGEST, LIMITS, Strokes, cut, edges, enlarge, frame, pen, warp
 
 STRENGTHS = {
@@ -151,6 +156,35 @@ def test_enlarge_loses_detail_and_keeps_the_ink(images: Tensor) -> None:
 def test_bad_strength_names_the_flag(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"--data.strokes.{name}"):
         Strokes(**{name: value})
+
+
+class RefusesAsMPS(TorchDispatchMode):
+    """Lets the device `meta` stand in for Apple's MPS, with two things that MPS refuses."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.device.type == "meta":
+            if result.dtype == torch.float64:
+                raise TypeError("the MPS framework doesn't support float64")
+            if "adaptive" in func.name():
+                sizes = zip(args[0].shape[-2:], result.shape[-2:], strict=True)
+                if any(side % size for side, size in sizes):
+                    raise RuntimeError("Adaptive pool MPS: input sizes must be divisible")
+        return result
+
+
+def test_apples_mps_is_not_asked_for_what_it_refuses(images: Tensor) -> None:
+    with RefusesAsMPS():
+        on_mps = images.to("meta")
+        with pytest.raises(RuntimeError, match="must be divisible"):
+            F.adaptive_avg_pool1d(on_mps[0], 13)
+        changed = Strokes(**STRENGTHS)(Augmentation()(on_mps))
+        loss = F.cross_entropy(
+            DigitNet().to("meta")(changed), torch.zeros(200, device="meta").long()
+        )
+        loss.backward()
+    assert changed.shape == images.shape
+    assert changed.device.type == "meta"
 
 
 @given(

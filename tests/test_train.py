@@ -18,9 +18,11 @@ from conftest import Run, Survived
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_lit.module import exact_accuracy
+from mnist_lit.data import MNISTDataModule
+from mnist_lit.module import DigitClassifier, exact_accuracy
 from mnist_lit.network import TinyNet
 from mnist_lit.train import main
 from mnist_lit.weights import load_network
@@ -339,6 +341,40 @@ def test_a_resumed_fit_keeps_its_schedule(run: Run, fitted: tuple[Path, str]) ->
     assert "--trainer.max_epochs" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert before == {path: path.stat().st_mtime for path in (version / "checkpoints").iterdir()}
+
+
+class Perceptron(DigitClassifier):
+    def __init__(self, hidden: int = 8, max_lr: float = 0.01) -> None:
+        layers = nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+        super().__init__(nn.Sequential(*layers), max_lr=max_lr)
+
+
+class Batches(MNISTDataModule):
+    def __init__(self, data_dir: str = "data", batch_size: int = 16) -> None:
+        super().__init__(data_dir, batch_size)
+
+
+def test_main_trains_classes_of_ones_own_and_returns_the_figures_of_the_summary(
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    flags = ["--data.data_dir", str(data_dir), "--trainer.max_epochs=1", *limits]
+    figures = main([*flags, "--model.hidden=5"], model=Perceptron, data=Batches)
+    printed = capfd.readouterr().out
+    assert figures.keys() == {"test_acc", "best_val_acc", "epochs", "seconds", "checkpoint"}
+    assert figures["epochs"] == 1
+    assert f"test        {100 * float(figures['test_acc']):.2f} % of 32" in printed
+    assert f"best val    {100 * float(figures['best_val_acc']):.2f} % of 32" in printed
+    weights = torch.load(str(figures["checkpoint"]), weights_only=True)["state_dict"]
+    assert weights["network.1.weight"].shape == (5, 784)
+    resumed = main(["--ckpt_path", "last"], model=Perceptron, data=Batches)
+    assert resumed["test_acc"] == figures["test_acc"]
+    test = ["test", *flags[:2], "--ckpt_path", "last", "--model.hidden=5"]
+    assert main([*test, limits[2]], model=Perceptron, data=Batches) == {}
 
 
 def write(name: str, content: str | bytes) -> Callable[[Path], None]:
