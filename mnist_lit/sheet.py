@@ -50,7 +50,7 @@ FEWEST = 3  # corner marks, one of which may lie under a thumb
 # lost, a flat page has up to 0.25.
 MISFIT, FLAT = 2.0, 0.3
 REACH = 4.5  # millimetres: a box is looked for this far from its place, and the next is 12 away
-LINE_DARKNESS = 30  # of 255: darker ink counts no more than a printed line
+LINE_DARKNESS = 8  # of 255: ink counts no more than a printed line, which a photo shows faintly
 AGREEING = 0.7  # of the boxes are found beside their neighbours, if the lines are visible at all
 # Ink is darker than its paper by this share of what the marks are; so is pencil.
 CONTRAST = 0.15
@@ -242,6 +242,7 @@ def _moved(grey: Any, x: Array, y: Array, width: float, height: float) -> tuple[
     own = moves[np.where(near, votes, -1).argmax(axis=2)]
     moved: Array = cv2.medianBlur(own.astype(np.float32), 3)
     agrees = np.abs(moves[votes.argmax(axis=2)] - moved) < 0.7 * PIXELS
+    agrees &= votes.max(axis=2) > votes.mean(axis=2)  # of white paper all votes are zero
     return moved, float(agrees.mean())
 
 

@@ -33,7 +33,7 @@ def box(row: int, column: int) -> tuple[float, float]:
 
 
 def filled(
-    random: np.random.Generator, left_out: float = 0, pen: float = 0, sides: Any = (9, 12.5)
+    random: np.random.Generator, left_out: float = 0, pen: float = 0, sides: Any = (8, 11)
 ) -> tuple[Pixels, dict[Any, int]]:
     """A form with MNIST test digits in its rows, and which of them stands in which box.
 
