@@ -30,12 +30,14 @@ from mnist_lit.sureness import LEAST, load_detector, temperature_of
 
 SCRIPTS = (  # in the order of their use
     *("network.js", "planes.js", "ink.js", "parts.js", "seams.js", "views.js", "reading.js"),
-    *("strokes.js", "pad.js", "kept.js", "photos.js", "inside.js"),
+    *("strokes.js", "pad.js", "kept.js", "images.js", "photos.js", "inside.js"),
     "page.js",
 )
 FILE = "//# file"  # a line before each of them
 UNPACK = """
-new Response(new Blob([Uint8Array.from(atob(PACKED), letter => letter.charCodeAt(0))]).stream()
+const needed = document.querySelector("noscript").textContent
+if (!self.DecompressionStream) document.querySelector("#where").append(needed)
+else new Response(new Blob([Uint8Array.from(atob(PACKED), letter => letter.charCodeAt(0))]).stream()
   .pipeThrough(new DecompressionStream("deflate"))).text().then(text => {
     const script = document.createElement("script")
     script.textContent = text

@@ -62,6 +62,8 @@ def opened(
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: requested.append(request.url))
         page.goto(url)
+        if options.get("java_script_enabled", True):
+            page.wait_for_selector("main")
         yield page
         assert errors == []
         assert all(address.startswith((url, "blob:", "data:")) for address in requested)

@@ -1,7 +1,7 @@
 // Corrections: each a small picture, dark on white, with its right digit. They stay in this browser
 // and are downloaded as a zip of LABEL/name.png, or a server writes them to its folder.
 
-const STORE = "mnist_lit corrections" // of localStorage
+const STORE = "mnist_lit correction " // before the name of each, in localStorage, which all tabs share
 const CRC = Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1
   return n >>> 0
@@ -68,59 +68,76 @@ function zip(files) {
   return joined([...parts, index, end])
 }
 
+// Each has a name, "7/name.png", as in the zip or in the server's folder.
 class Corrections {
   constructor() {
-    this.folder = null // that of the server, if it keeps them
-    try {
-      this.entries = JSON.parse(localStorage.getItem(STORE)) || []
-    } catch {
-      this.entries = [] // no storage here: they stay as long as the page
-    }
+    this.folder = null // of the server
+    this.own = new Map() // name -> PNG in base64, where the browser did not store it; null, on the server
+    this.full = false
+  }
+
+  get names() {
+    const stored = this.folder ? [] : Object.keys(storage()).filter(key => key.startsWith(STORE))
+    return [...stored.map(key => key.slice(STORE.length)), ...this.own.keys()].sort()
+  }
+
+  has(name) {
+    return this.own.has(name) || STORE + name in storage()
   }
 
   // Asks the server whether it keeps them.
   async find() {
-    const answer = await (await fetch("collect")).json()
-    if (answer.folder) Object.assign(this, { folder: answer.folder, entries: [] })
+    this.folder = (await ask("collect")).folder
   }
 
-  // Keeps a picture of `side` pixels as that of a digit; gives the entry.
+  // Keeps a picture of `side` pixels as that of a digit; gives its name.
   async keep(label, levels, side) {
     const bytes = await png(levels, side)
     if (this.folder) {
-      const response = await fetch(`collect?label=${label}`, { method: "POST", body: bytes })
-      const answer = await response.json()
-      if (!response.ok) throw new Error(answer.error)
-      this.entries.push({ name: answer.name })
-    } else {
-      const name = `${label}/${new Date().toISOString().replace(/\D/g, "")}-${Math.random().toString(36).slice(2, 8)}.png`
-      this.entries.push({ name, png: btoa(String.fromCharCode(...bytes)) })
-      this.store()
+      const { name } = await ask(`collect?label=${label}`, { method: "POST", body: bytes })
+      this.own.set(name, null)
+      return name
     }
-    return this.entries[this.entries.length - 1]
+    const name = `${label}/${new Date().toISOString().replace(/\D/g, "")}-${Math.random().toString(36).slice(2, 8)}.png`
+    const text = btoa(String.fromCharCode(...bytes))
+    try {
+      localStorage.setItem(STORE + name, text)
+    } catch (error) { // it has no room, or this page may not use it
+      this.full = error.name === "QuotaExceededError"
+      this.own.set(name, text)
+    }
+    return name
   }
 
-  async forget(entry) {
-    if (this.folder) await fetch(`collect?name=${encodeURIComponent(entry.name)}`, { method: "DELETE" })
-    this.entries = this.entries.filter(other => other.name !== entry.name)
-    if (!this.folder) this.store()
+  async forget(name) {
+    if (this.folder) await ask(`collect?name=${encodeURIComponent(name)}`, { method: "DELETE" })
+    if (!this.own.delete(name)) delete storage()[STORE + name]
   }
 
   empty() {
-    this.entries = []
-    this.store()
-  }
-
-  store() {
-    try {
-      localStorage.setItem(STORE, JSON.stringify(this.entries))
-    } catch {
-      this.full = true // or forbidden; those of this visit can still be downloaded
-    }
+    for (const name of this.names) this.forget(name)
   }
 
   zipped() {
-    return zip(this.entries.map(({ name, png: content }) => (
-      { name, bytes: Uint8Array.from(atob(content), letter => letter.charCodeAt(0)) })))
+    return zip(this.names.map(name => {
+      const text = this.own.get(name) ?? storage()[STORE + name]
+      return { name, bytes: Uint8Array.from(atob(text), letter => letter.charCodeAt(0)) }
+    }))
   }
+}
+
+// This browser's storage; nothing, if the page may not use it.
+function storage() {
+  try {
+    return localStorage
+  } catch {
+    return {}
+  }
+}
+
+async function ask(path, options) {
+  const response = await fetch(path, options).catch(() => { throw new Error("the server does not answer") })
+  const answer = await response.json()
+  if (!response.ok) throw new Error(answer.error)
+  return answer
 }

@@ -1,14 +1,16 @@
 // The drawing area: strokes by mouse, finger, pen or keyboard, a photo or sample in their place, and
-// the way back. What is drawn is read elsewhere; `changed(drawing)` tells of it.
+// the way back. What is drawn is read elsewhere: `changed(drawing)` tells of it, `clicked(point)` of a
+// click on what is there.
 
 const PEN_WIDTH = 18 // units, as default
+const USUAL = 100 // units: in smaller writing the pen and the eraser are smaller, too
 const KEY_STEP = 6 // units that an arrow key moves
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }
 
 class DrawingPad {
   // `state` is {strokes} or {image, ...}, whose image (a canvas) lies where strokes would be.
-  constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, width: PEN_WIDTH, erasing: false })
+  constructor(canvas, changed, clicked) {
+    Object.assign(this, { canvas, changed, clicked, width: PEN_WIDTH, erasing: false })
     Object.assign(this, { state: { strokes: [] }, past: [], future: [], marks: [] })
     Object.assign(this, { pointer: null, last: null, cursor: null, held: new Set() })
     this.context = canvas.getContext("2d")
@@ -54,21 +56,41 @@ class DrawingPad {
     return [((event.clientX - box.left) * PAD.width) / box.width, ((event.clientY - box.top) * PAD.height) / box.height]
   }
 
+  // Where something is drawn, a stroke starts only as the pointer moves: until then it may be a click.
+  // An image cannot be erased.
   begin(pointer, point, erase) {
+    Object.assign(this, { pointer, last: point, erase, started: false })
+    if (erase ? !this.state.image : this.empty) this.start(point)
+    else this.draw()
+  }
+
+  start(point) {
+    this.started = true
     this.past.push(this.state)
     this.before = this.future
     this.future = []
-    Object.assign(this, { pointer, last: point, erase })
     const strokes = this.state.image ? [] : this.state.strokes
-    const stroke = { width: this.width, points: [point] }
-    this.show({ strokes: erase ? erased(strokes, point, this.reach) : [...strokes, stroke] })
+    const stroke = { width: this.penFor(strokes), points: [point] }
+    this.show({ strokes: this.erase ? erased(strokes, point, this.reach) : [...strokes, stroke] })
+  }
+
+  // The width of the pen: that which was chosen, but less in small writing.
+  penFor(strokes) {
+    const sizes = strokes.map(stroke => boxOf([stroke])).map(box => Math.max(widthOf(box), heightOf(box)))
+    const size = Math.max(...sizes)
+    return size > DOT ? this.width * Math.min(1, size / USUAL) : this.width
   }
 
   get reach() {
-    return Math.max(this.width, 16)
+    return Math.max(this.penFor(this.state.strokes), 6)
   }
 
   go(point) {
+    if (!this.started) {
+      const way = Math.hypot(point[0] - this.last[0], point[1] - this.last[1])
+      if (this.erase || way <= DOT) return
+      this.start(this.last)
+    }
     let { strokes } = this.state
     if (this.erase) {
       for (const step of extended([this.last], point)) strokes = erased(strokes, step, this.reach)
@@ -82,9 +104,17 @@ class DrawingPad {
 
   lift() {
     this.pointer = null
-    const before = this.past[this.past.length - 1]
-    if (this.erase && !before.image && before.strokes.length === this.state.strokes.length
-      && before.strokes.every((stroke, i) => stroke === this.state.strokes[i])) {
+    if (!this.started) {
+      this.draw()
+      this.clicked(this.last)
+      return
+    }
+    const { strokes } = this.state, before = this.past[this.past.length - 1]
+    if (!this.erase) { // only now is it known how large the first digit is
+      const stroke = { ...strokes[strokes.length - 1], width: this.penFor(strokes) }
+      this.state = { strokes: [...strokes.slice(0, -1), stroke] }
+    } else if (before.strokes.length === strokes.length
+      && before.strokes.every((stroke, i) => stroke === strokes[i])) {
       this.past.pop() // nothing was erased
       this.future = this.before
     }
@@ -181,8 +211,9 @@ class DrawingPad {
       Object.assign(pen, { lineCap: "round", lineJoin: "round", strokeStyle: color("--ink") })
       for (const { width: thick, points } of this.state.strokes) trace(pen, thick, points)
     }
-    Object.assign(pen, { lineWidth: 1.5, font: "600 13px system-ui, sans-serif", textBaseline: "bottom" })
-    for (const { box: [left, top, right, bottom], text, unsure } of this.marks) {
+    Object.assign(pen, { font: "600 13px system-ui, sans-serif", textBaseline: "bottom" })
+    for (const { box: [left, top, right, bottom], text, unsure, chosen } of this.marks) {
+      pen.lineWidth = chosen ? 3 : 1.5
       pen.strokeStyle = pen.fillStyle = color(unsure ? "--unsure" : "--best")
       pen.strokeRect(left, top, right - left, bottom - top)
       pen.fillText(text, left + 1, top > 16 ? top - 1 : bottom + 15)
@@ -192,7 +223,8 @@ class DrawingPad {
       Object.assign(pen, { lineWidth: 2, strokeStyle: color("--best") })
       pen.beginPath()
       for (const [right, down] of Object.values(ARROWS)) {
-        pen.moveTo(x + 3 * right, y + 3 * down)
+        const from = this.pointer === "key" ? 0 : 3 // with the pen down, it has no gap
+        pen.moveTo(x + from * right, y + from * down)
         pen.lineTo(x + 12 * right, y + 12 * down)
       }
       pen.stroke()

@@ -10,20 +10,22 @@
   const kept = new Corrections()
   const known = new Map() // digits of strokes that were read before
   const numbers = new WeakMap() // of strokes
-  const pad = new DrawingPad($("pad"), changed)
+  const pad = new DrawingPad($("pad"), changed, point => choose(digitNear(point)))
   // What is read: lines of digits, each {pixels, digit, probabilities, sureness, uncertain}, with its
-  // `box` on the pad or `imageBox`, and after a correction its `label` and the `entry` that was kept.
+  // `box` on the pad or `imageBox`, and after a correction the name of its `entry`, "7/name.png".
   let lines = []
   let chosen = null // the digit that is looked at, if one was chosen
   let opening = 0 // the number of the photo that is being read
+  let correction = Promise.resolve() // the one that is being made
   let frame = 0, insideFrame = 0, timer = 0, strokesSeen = 0
 
   const digits = () => lines.flat()
   const least = () => digits().reduce((one, other) => (other.sureness < one.sureness ? other : one))
   const shown = () => (digits().includes(chosen) ? chosen : least())
-  const labelOf = digit => digit.label ?? digit.digit
+  const correctedTo = digit => (kept.has(digit.entry) ? Number(digit.entry[0]) : undefined)
+  const labelOf = digit => correctedTo(digit) ?? digit.digit
   const a = label => `${label === 8 ? "an" : "a"} ${label}`
-  const doubtful = digit => digit.uncertain && digit.label === undefined
+  const doubtful = digit => digit.uncertain && correctedTo(digit) === undefined
 
   // ---- reading ----
 
@@ -65,11 +67,12 @@
     return known.get(key)
   }
 
-  async function open(file) {
+  async function open(files) {
+    if (!files.length) return
     const number = ++opening
     lines = []
     show("Reading …")
-    const state = await readPhoto(reader, file)
+    const state = await readPhoto(reader, files)
     if (number === opening) pad.put(state)
   }
 
@@ -82,23 +85,50 @@
 
   // ---- the answer ----
 
+  function choose(digit) {
+    chosen = digit
+    show()
+  }
+
+  function boxOnPad({ box, imageBox }) {
+    if (!imageBox) return box
+    const { left, top, zoom } = pad.placed()
+    return imageBox.map((edge, i) => zoom * edge + (i % 2 ? top : left))
+  }
+
+  function digitNear([x, y]) {
+    const away = digit => {
+      const [left, top, right, bottom] = boxOnPad(digit) || [0, 0, 0, 0]
+      return Math.hypot(Math.max(left - x, x - right, 0), Math.max(top - y, y - bottom, 0))
+    }
+    return digits().reduce((one, other) => (one && away(one) <= away(other) ? one : other), null)
+  }
+
   const bars = [...Array(10).keys()].map(digit => {
     const button = made(made($("bars"), "li"), "button", { type: "button" })
+    button.setAttribute("aria-describedby", "correct") // which says what it does
     made(button, "span", { textContent: digit })
     const bar = made(made(button, "i"), "b")
     const text = made(button, "span")
-    button.onclick = () => correct(digit)
+    button.onclick = () => {
+      const one = shown()
+      correction = correction.then(() => correct(one, digit))
+    }
     return { button, bar, text }
   })
 
   function show(message = pad.state.refused || "") {
     const all = digits()
     const digit = all.length ? shown() : null
+    const focused = document.activeElement
+    const drawn = !pad.empty && !pad.state.image
     document.body.classList.toggle("idle", !digit)
     $("hint").hidden = !pad.empty
     $("undo").disabled = !pad.past.length
     $("redo").disabled = !pad.future.length
     $("clear").disabled = pad.empty
+    $("eraser").disabled = !drawn
+    if (!drawn) setErasing(false)
     showNumber(all)
     showVerdict(digit, all, message)
     showSeen(all, digit)
@@ -108,12 +138,13 @@
       text.textContent = digit ? percent(probability) : ""
       button.disabled = !digit
       button.classList.toggle("best", Boolean(digit) && value === labelOf(digit))
-      button.setAttribute("aria-pressed", Boolean(digit) && value === digit.label)
-      button.title = digit ? `It is ${a(value)}` : ""
+      button.setAttribute("aria-pressed", Boolean(digit) && value === correctedTo(digit))
     })
-    showCorrection(digit, all.length)
-    pad.marks = all.length > 1 || (digit && digit.imageBox) ? all.filter(one => one.box || one.imageBox).map(markOf) : []
+    showCorrection(digit)
+    pad.marks = all.length > 1 || (digit && digit.imageBox) ? all.filter(boxOnPad).map(one => markOf(one, one === digit && all.length > 1)) : []
     pad.draw()
+    // What is disabled or gone cannot keep the focus: one goes on from the pad.
+    if (focused !== document.body && (focused.disabled || !focused.offsetParent)) $("pad").focus({ preventScroll: true })
     cancelAnimationFrame(insideFrame)
     insideFrame = requestAnimationFrame(() => showInside(digit)) // the answer is painted first
     clearTimeout(timer)
@@ -126,7 +157,7 @@
     lines.forEach((line, i) => {
       if (i) $("number").append(" ")
       for (const digit of line) {
-        const className = digit.label !== undefined ? "corrected" : digit.uncertain ? "unsure" : ""
+        const className = correctedTo(digit) !== undefined ? "corrected" : digit.uncertain ? "unsure" : ""
         made($("number"), "span", { textContent: labelOf(digit), className })
       }
     })
@@ -153,10 +184,7 @@
       const button = made(group, "button", { type: "button" })
       button.append(newCanvas(28, 28))
       button.firstChild.setAttribute("role", "img")
-      button.onclick = () => {
-        chosen = digits()[i]
-        show()
-      }
+      button.onclick = () => choose(digits()[i])
     }
     all.forEach((one, i) => {
       const button = group.children[i]
@@ -170,14 +198,8 @@
     })
   }
 
-  function markOf(digit) {
-    let { box } = digit
-    if (!box) {
-      const { left, top, zoom } = pad.placed()
-      box = digit.imageBox.map((edge, i) => zoom * edge + (i % 2 ? top : left))
-    }
-    return { box, text: String(labelOf(digit)), unsure: doubtful(digit) }
-  }
+  const markOf = (digit, chosen) => (
+    { box: boxOnPad(digit), text: String(labelOf(digit)), unsure: doubtful(digit), chosen })
 
   function spoken(message) {
     if (!lines.length) return message
@@ -197,36 +219,34 @@
 
   // ---- corrections ----
 
-  async function correct(label) {
-    const digit = shown()
-    const { entry } = digit
+  async function correct(digit, label) {
+    const before = correctedTo(digit), { entry } = digit
     try {
-      if (entry) await kept.forget(entry)
-      digit.entry = undefined
-      if (digit.label === label) digit.label = undefined // the same button again takes it back
-      else {
+      if (before !== label) {
         const { levels, side } = digit.picture || enlarged(digit.pixels)
         digit.entry = await kept.keep(label, levels, side)
-        digit.label = label
       }
+      if (before !== undefined) await kept.forget(entry) // the same button again takes it back
       digit.failed = ""
     } catch (error) {
-      digit.failed = `Not kept: ${error.message}`
+      digit.failed = `Not ${before === label ? "taken back" : "kept"}: ${error.message}`
     }
     show()
   }
 
-  function showCorrection(digit, number) {
+  function showCorrection(digit) {
     const failed = digit && digit.failed
     $("correct").className = failed ? "wrong" : ""
-    $("correct").textContent = !digit ? "" : failed || (digit.label === undefined
-      ? `Wrong? Choose what ${number > 1 ? "this digit" : "it"} is.`
-      : `Kept as ${a(digit.label)}. Choose ${digit.label} again to take it back.`)
-    const { length } = kept.entries
+    $("correct").textContent = !digit ? "" : failed || (correctedTo(digit) === undefined
+      ? "Wrong? Choose the right digit above."
+      : `Kept as ${a(labelOf(digit))}. Choose ${labelOf(digit)} again to take it back.`)
+    const { length } = kept.names, unstored = kept.own.size
     const count = `${length} correction${length === 1 ? "" : "s"}`
     $("kept").hidden = !length
     $("kept").firstElementChild.textContent = kept.folder ? `${count} in ${kept.folder}.`
-      : `${count} in this browser.${kept.full ? " It has no room for more: download them." : ""}`
+      : !unstored ? `${count} in this browser.`
+        : `${count}, ${unstored < length ? `${unstored} of them ` : ""}only until this page is closed: the browser ${
+          kept.full ? "has no room for more" : "does not let this page store anything"}. Download them.`
     $("download").hidden = $("forget").hidden = Boolean(kept.folder)
   }
 
@@ -238,7 +258,6 @@
   $("forget").onclick = () => {
     if (!confirm("Delete all corrections in this browser?")) return
     kept.empty()
-    for (const digit of [...known.values(), ...digits()]) digit.label = digit.entry = undefined
     show()
   }
 
@@ -247,15 +266,16 @@
   $("undo").onclick = () => pad.undo()
   $("redo").onclick = () => pad.redo()
   $("clear").onclick = () => pad.clear()
-  $("eraser").onclick = () => {
-    pad.erasing = !pad.erasing
-    $("eraser").setAttribute("aria-pressed", pad.erasing)
-    $("pad").classList.toggle("erasing", pad.erasing)
+  $("eraser").onclick = () => setErasing(!pad.erasing)
+  function setErasing(erasing) {
+    pad.erasing = erasing
+    $("eraser").setAttribute("aria-pressed", erasing)
+    $("pad").classList.toggle("erasing", erasing)
   }
   $("width").lastElementChild.oninput = event => { pad.width = Number(event.target.value) }
   $("sample").onclick = takeSample
   $("file").onchange = event => {
-    if (event.target.files[0]) open(event.target.files[0])
+    open([...event.target.files])
     event.target.value = ""
   }
   addEventListener("keydown", event => {
@@ -273,15 +293,15 @@
     addEventListener(name, event => {
       event.preventDefault()
       $("sheet").classList.toggle("over", over)
-      if (name === "drop" && event.dataTransfer.files[0]) open(event.dataTransfer.files[0])
+      if (name === "drop") open([...event.dataTransfer.files])
     })
   }
-  addEventListener("paste", event => {
-    if (event.clipboardData.files[0]) open(event.clipboardData.files[0])
-  })
+  addEventListener("paste", event => open([...event.clipboardData.files]))
+  addEventListener("storage", () => show()) // another tab has kept or deleted corrections
   $("inside").open = matchMedia("(min-width: 1100px)").matches
   $("inside").ontoggle = $("overlay").onchange = () => showInside(digits().length ? shown() : null)
   $("where").textContent = `Nothing leaves this ${SERVER ? "computer" : "page"}.`
+  document.querySelector("main").hidden = false
   show()
   if (SERVER) kept.find().then(() => show(), () => {})
 }

@@ -1,7 +1,6 @@
 // Photos and sample digits: a file -> what is shown of it and what is read in it.
 
-const MAX_BYTES = 20_000_000 // of a photo, here as on the server
-const LARGEST = 1024 // pixels of a photo's longer side that are looked at
+const MAX_BYTES = 20_000_000 // that a server takes
 
 // (28 x 28) images -> their readings, each with its `pixels`.
 function judged(reader, images) {
@@ -10,24 +9,24 @@ function judged(reader, images) {
   return reader.read(pixels, images.length).map((answer, i) => ({ ...answer, pixels: images[i] }))
 }
 
-// A file -> {image, lines, note} or, if it is refused, {image, lines: [], refused: why}.
-async function readPhoto(reader, file) {
-  const name = file.name || "The picture"
-  const refused = (image, why) => ({ image, lines: [], refused: why })
-  if (file.size > MAX_BYTES) {
-    return refused(cardOf(name), `${name} has more than ${MAX_BYTES / 1e6} MB. Make it smaller, or cut the digits out.`)
-  }
-  const bitmap = await createImageBitmap(file).catch(() => null)
-  const image = bitmap ? shrunk(bitmap) : cardOf(name)
+// Files -> {image, lines, note} of the first or, if it is refused, {image, lines: [], refused: why}.
+async function readPhoto(reader, [file, ...others]) {
+  const notes = others.length ? [`Only the first of ${others.length + 1} files was read.`] : []
+  let image = cardOf(file.name || "The picture")
   try {
-    const there = SERVER && (await askServer(file, bitmap ? image.width / bitmap.width : 1))
-    if (there) return { image, lines: there }
-    if (!bitmap) throw new Error(`${name} is no picture that this browser can read. PNG and JPEG will do.`)
+    if (SERVER && file.size > MAX_BYTES) throw new Error(`more than ${MAX_BYTES / 1e6} MB`)
+    const picture = await pictureOf(file).catch(error => ({ error, zoom: 1 }))
+    if (picture.image) image = picture.image
+    if (picture.animated) notes.push("Only its first picture was read.")
+    const asks = SERVER && picture.type !== SVG
+    const there = asks && (await askServer(file, picture.zoom))
+    if (there) return { image, lines: there, note: notes.join(" ") }
+    if (picture.error) throw picture.error
     await new Promise(resolve => setTimeout(resolve)) // lets the page say that it reads
-    const note = SERVER ? "The server does not answer: read by the page itself." : ""
-    return { image, lines: readHere(reader, image), note }
+    if (asks) notes.push("The server does not answer: read by the page itself.")
+    return { image, lines: readHere(reader, image), note: notes.join(" ") }
   } catch (error) {
-    return refused(image, error.message)
+    return { image, lines: [], refused: [error.message, ...notes].join(". ") }
   }
 }
 
@@ -44,16 +43,6 @@ async function askServer(file, zoom) {
   if (!response.ok) throw new Error(answer.error)
   return answer.lines.map(line => line.map(digit => (
     { ...digit, pixels: Float32Array.from(digit.pixels, value => value / 255), imageBox: digit.box.map(edge => zoom * edge) })))
-}
-
-function shrunk(bitmap) {
-  const zoom = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height))
-  const [width, height] = [bitmap.width, bitmap.height].map(side => Math.max(1, Math.round(zoom * side)))
-  const canvas = newCanvas(width, height)
-  const pen = canvas.getContext("2d")
-  pen.imageSmoothingQuality = "high"
-  pen.drawImage(bitmap, 0, 0, width, height)
-  return canvas
 }
 
 // Stands for a file that the browser cannot show.
