@@ -225,10 +225,12 @@ def test_a_fit_whose_folder_was_moved_keeps_its_best_checkpoint(
     for part in ("state_dict", "files", "summary"):
         assert outcome(moved)[part] == unbroken[0][part]
     assert "dirpath has changed" not in (moved / "out").read_text()
-    assert forks.run(tmp_path, *resume, "--trainer.max_epochs", 1, out=out)[0] == 0
+    assert forks.run(tmp_path, *resume, "--trainer.max_epochs", 2, out=out)[0] == 0
     assert outcome(moved)["summary"] == unbroken[0]["summary"]
-    said = "nothing is left to train after 3 epochs, 60 steps, with --trainer.max_epochs 1\n"
+    said = "nothing is left to train after 3 epochs, 60 steps, with --trainer.max_epochs 2\n"
     assert said in (moved / "out").read_text()
+    assert forks.run(tmp_path, *resume, "--trainer.max_epochs", 1, out=out)[0] == 2
+    assert "you have set Trainer(max_epochs=1)" in (moved / "out").read_text().splitlines()[-1]
     survived("killed")
 
 
