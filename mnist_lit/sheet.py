@@ -54,7 +54,7 @@ AGREEING = 0.7  # of the boxes are found beside their neighbours, if the lines a
 # Ink is darker than its paper by this share of what the marks are; so is pencil.
 CONTRAST = 0.15
 LEAST_INK = 0.6  # square millimetres: a dot has less, a short 1 has more
-CORNER = 0.3  # of a box: the two lines of a cross begin and end in such corners of it
+CORNER = 0.28  # of a box: the two lines of a cross begin and end in such corners of it
 CROSSED = 0.9  # of both lines are ink
 SUFFIXES = (".pdf", ".png", ".svg")
 

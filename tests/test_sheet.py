@@ -144,7 +144,7 @@ def test_boxes_that_are_empty_or_crossed_out_are_left_out(pen: float) -> None:
     page = crossed_out(page, crossed, random, pen)
     cuts = cuts_of(photographed(page, 1600, random))
     states = [cuts[place].state for place in cuts if place not in which]
-    assert states.count("empty") >= 0.9 * len(states)  # a cross may reach into the next box
+    assert states.count("empty") >= 0.8 * len(states)  # a cross may reach into the next box
     assert "filled" not in states
     states = [cuts[place].state for place in crossed]
     assert states.count("crossed out") >= 0.8 * len(crossed)
