@@ -101,7 +101,7 @@ def test_what_is_cut_out_is_read_as_well_as_what_was_written(seed: int) -> None:
 def test_a_bent_page_is_cut_where_its_lines_are(bent: dict[str, float]) -> None:
     random = np.random.default_rng(11)
     page, which = filled(random, left_out=0.1)
-    assert_whole(cuts_of(photographed(page, 1000, random, **bent)), which)
+    assert_whole(cuts_of(photographed(page, 1000, random, 0, **bent)), which)
 
 
 def test_a_bent_page_without_visible_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
