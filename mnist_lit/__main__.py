@@ -24,9 +24,10 @@ VERBS = {
     "export": "write the weights as ONNX, torch.export or a file of weights",
     "demo": "draw digits in the browser",
     "sheet": "print a form to write digits in, and cut up a photo of it",
+    "train_pages": "train the network that finds the digits of a page",
 }
 # Lightning and uvicorn end their work by the exception that Ctrl-C raises.
-BY_EXCEPTION = ("train", "demo")
+BY_EXCEPTION = ("train", "train_pages", "demo")
 BROKEN_PIPE = 128 + 13  # a shell's status after SIGPIPE, which Windows does not have
 
 
@@ -69,7 +70,7 @@ def _run() -> None:
         return
     usage = f"usage: {command()} {'|'.join(VERBS)} ..."
     if verb in ("-h", "--help"):
-        lines = [f"  {name:9}{does}" for name, does in VERBS.items()]
+        lines = [f"  {name:13}{does}" for name, does in VERBS.items()]
         print(usage, "", *lines, "", f"`{command('train')} --help` and so on say more.", sep="\n")
     elif verb == "--version":
         print(f"mnist_lit {__version__}")

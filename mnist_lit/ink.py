@@ -23,6 +23,7 @@ Colors = npt.NDArray[np.uint8]  # (H, W, 3), RGB
 Mask = npt.NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 SEEN_AT = 128  # pixels of the longer side at which the ink of a digit is looked for
+DIGIT_SEEN_AT = 96  # the same, where the page network has found it
 MIN_CONTRAST = 0.06  # between ink and paper, of the way from black to white
 MAX_NOISE = 0.5  # of the paper, relative to the contrast
 BLANK = 0.1  # noise of a sheet that has nothing else on it, of the way from black to white
@@ -79,6 +80,41 @@ def whole(colors: Colors, shade: int = 0, ink: Ink | None = None) -> tuple[Array
         zoom * edge + move for edge, move in zip(box_of(levels > 0.1), (left, top) * 2, strict=True)
     ]
     return as_mnist(levels), box
+
+
+def digit_ink(colors: Colors, box: Array) -> Array | None:
+    """(H, W, 3) and the box of one digit -> (28, 28) as MNIST shows it; None if there is none.
+
+    Neighbours that do not touch the digit are left out; what touches it is cut at the box.
+    """
+    height, width = colors.shape[:2]
+    grown = 0.06 * float(max(box[2] - box[0], box[3] - box[1]))
+    left, top = np.floor(box[:2] - grown).clip(0).astype(int).tolist()
+    right, bottom = np.ceil(box[2:] + grown).clip(0, (width, height)).astype(int).tolist()
+    if left >= right or top >= bottom:
+        return None
+    x0, y0, x1, y1 = around([left, top, right, bottom], colors.shape)
+    try:
+        levels = find_ink(colors[y0:y1, x0:x1], DIGIT_SEEN_AT, uneven=True).levels
+    except UnreadableImageError:
+        return None
+    zoom = max(x1 - x0, y1 - y0) / max(levels.shape)
+    inside = np.zeros(levels.shape, np.uint8)
+    rows, columns = (
+        slice(round((first - start) / zoom), max(round((last - start) / zoom), 1))
+        for first, last, start in ((top, bottom, y0), (left, right, x0))
+    )
+    inside[rows, columns] = 1
+    mask = (levels > 0.3).view(np.uint8)
+    number, labels = cv2.connectedComponents(mask, connectivity=8)
+    within = np.bincount(labels[(inside & mask) > 0], minlength=number)
+    kept = within >= 0.5 * np.bincount(labels.ravel(), minlength=number)
+    kept[0] = False
+    if not kept[1:].any():
+        kept[int(np.argmax(within))] = True  # a digit that is part of a longer stroke
+    near = cv2.dilate(kept[labels].view(np.uint8), SQUARE) & inside
+    pixels = levels * near
+    return as_mnist(pixels) if (pixels > 0.1).any() else None
 
 
 def around(box: list[int], shape: tuple[int, ...]) -> Box:

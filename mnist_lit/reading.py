@@ -1,4 +1,8 @@
-"""What the network reads on a page: of all layouts, the one whose digits are likeliest."""
+"""What the network reads on a page: of all layouts, the one whose digits are likeliest.
+
+A number gets a second opinion: the page network (detector.py) finds the digits of the page, too. If
+the two do not read the same number, the answer is uncertain unless the page network is certain.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mnist_lit.detector import find_places
 from mnist_lit.images import UnreadableImageError, open_image
-from mnist_lit.ink import Array, Box
+from mnist_lit.ink import Array, Box, Colors, digit_ink
 from mnist_lit.page import Found, Layout, layouts
-from mnist_lit.sureness import LEAST, Judge
+from mnist_lit.sureness import LEAST, Judge, softmax
 
 BATCH = 256  # files that are prepared and then read together
 DOUBTFUL, SURE = 0.05, 0.5  # what is less sure may be left out beside what is surer
@@ -20,6 +25,9 @@ WHOLE = 0.1  # what is less sure may be digits that touch
 PARTS = 0.9  # if its parts are as sure
 UPRIGHT = 0.5  # a digit that is less sure is also looked at from either side
 TURNED = 0.95  # and taken for turned if it is as sure then
+FOUND = 0.3  # the score of a place from which on the page network has found a digit
+CERTAIN = 0.5  # its confidence in all digits from which on its number is certain
+PREFERRED = 0.3  # and from which on its number is given where the two differ
 
 
 class Digit(NamedTuple):
@@ -72,10 +80,18 @@ class Reading(NamedTuple):
         return self.least.uncertain
 
 
+class Sight(NamedTuple):
+    """The digits that the page network finds."""
+
+    found: list[Found]
+    opinions: Array  # (N, 10): of each, the probability that it is a digit and this one
+
+
 class Page(NamedTuple):
     """An image, looked at but not yet read."""
 
     layouts: list[Layout]
+    sight: Sight  # nothing where no layout has several digits
     zoom: float  # from the pixels that were looked at to the image's own
     frames: int
 
@@ -117,7 +133,26 @@ def look(image: Image.Image, single: bool = False) -> Page:
         UnreadableImageError: Nothing stands out from the paper.
     """
     zoom = image.info.get("full_size", image.size)[0] / image.width
-    return Page(layouts(image, single), zoom, image.info.get("frames", 1))
+    ways = layouts(image, single)
+    several = not single and any(len(layout.digits) > 1 for layout in ways)
+    sight = see(np.asarray(image)) if several else Sight([], np.empty((0, 10), np.float32))
+    return Page(ways, sight, zoom, image.info.get("frames", 1))
+
+
+def see(colors: Colors) -> Sight:
+    """(H, W, 3) RGB -> the digits that the page network finds."""
+    found, opinions, missed = [], [], 0.0
+    for place in find_places(colors):
+        pixels = digit_ink(colors, place.box) if place.score >= FOUND else None
+        if pixels is None:
+            missed = max(missed, place.score)
+            continue
+        left, top, right, bottom = (round(float(edge)) for edge in place.box)
+        height, width = colors.shape[:2]
+        box = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        found.append(Found(pixels, box))
+        opinions.append(place.score * softmax(place.logits[None])[0])
+    return Sight(found, (1 - missed) * np.array(opinions, np.float32).reshape(-1, 10))
 
 
 def read(judge: Judge, pages: list[Page], turned: bool = True) -> Iterator[Reading]:
@@ -132,9 +167,54 @@ def read(judge: Judge, pages: list[Page], turned: bool = True) -> Iterator[Readi
             if fewer := _without_doubtful(rows):
                 ways.append((fewer, layout.cost + 0.5))
         rows = max(ways, key=lambda way: _worth(*way))[0]
-        if turned and rows[0][0].sureness < UPRIGHT and len(rows) == len(rows[0]) == 1:
-            rows = [[_turned(judge, rows[0][0])]]
+        if len(rows) == len(rows[0]) == 1:
+            if turned and rows[0][0].sureness < UPRIGHT:
+                rows = [[_turned(judge, rows[0][0])]]
+        else:
+            rows = _second_opinion(judge, rows, page.sight)
         yield Reading([[_scaled(digit, page.zoom) for digit in row] for row in rows], page.frames)
+
+
+def _second_opinion(judge: Judge, rows: list[list[Digit]], sight: Sight) -> list[list[Digit]]:
+    """Compare a number with that of the page network, whose digits the classifier sees, too.
+
+    A digit's confidence is the probability that the page network gives it, as far as both networks
+    agree on it; what may be a digit that was left out lowers all of them.
+    """
+    seen = []
+    for digit, opinion in zip(classify(judge, sight.found), sight.opinions, strict=True):
+        both = np.array(digit.probabilities) * opinion
+        probabilities = (both / max(float(both.sum()), 1e-30)).tolist()
+        sureness = min(float(opinion.max()), float(opinion.sum()) * max(probabilities))
+        seen.append(
+            digit._replace(
+                probabilities=probabilities, sureness=sureness, uncertain=sureness < CERTAIN
+            )
+        )
+    lines = in_lines(seen)
+    if [[one.digit for one in line] for line in lines] == [[one.digit for one in r] for r in rows]:
+        return rows
+    if len(seen) > 1 and _least(seen) >= PREFERRED:
+        return lines
+    return [[digit._replace(uncertain=True) for digit in row] for row in rows]
+
+
+def in_lines(digits: list[Digit]) -> list[list[Digit]]:
+    """Sort digits into lines from top to bottom, and each line from left to right."""
+    rows: list[list[Digit]] = []
+
+    def middle(digit: Digit) -> float:
+        return (digit.box[1] + digit.box[3]) / 2
+
+    for digit in sorted(digits, key=middle):
+        if rows:  # a line may rise, so its nearest digits tell whether this one stands in it
+            near = sorted(rows[-1], key=lambda other: abs(other.box[0] - digit.box[0]))[:2]
+            height = float(np.median([one.box[3] - one.box[1] for one in [*near, digit]]))
+            if middle(digit) - np.mean([middle(one) for one in near]) < 0.6 * height:
+                rows[-1].append(digit)
+                continue
+        rows.append([digit])
+    return [sorted(row, key=lambda one: one.box[0] + one.box[2]) for row in rows]
 
 
 def _cut(judge: Judge, found: list[Found], digits: list[Digit]) -> list[list[Digit]]:

@@ -111,13 +111,13 @@ def load_detector() -> "Network":
 
 def _judged(logits: Array, detected: Array, temperature: float) -> Array:
     """(B, 10) and (B, 11) logits -> (B, 11), as a Judge returns it."""
-    probabilities = _softmax(logits / temperature)
-    there = 1 - _softmax(detected)[:, NONE]
+    probabilities = softmax(logits / temperature)
+    there = 1 - softmax(detected)[:, NONE]
     sureness = there * probabilities.max(axis=1)
     return np.concatenate([probabilities, sureness[:, None]], axis=1)
 
 
-def _softmax(logits: Array) -> Array:
+def softmax(logits: Array) -> Array:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     softmax: Array = powers / powers.sum(axis=1, keepdims=True)
     return softmax

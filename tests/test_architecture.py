@@ -31,8 +31,13 @@ ALLOWED = {
     "views": {"images", "ink"},
     "seams": {"ink"},
     "page": {"images", "ink", "seams", "views"},
+    "synthetic": {"assets"},
+    "pages": {"synthetic"},
+    "detector": {"assets", "ink"},
+    "page_network": {"detector", "ema", "muon", "pages", "synthetic"},
+    "train_pages": {"console", "errors", "files", "page_network"},
     "sureness": {"assets", "network", "weights"},  # torch is loaded for --ckpt alone
-    "reading": {"images", "ink", "page", "sureness"},
+    "reading": {"detector", "images", "ink", "page", "sureness"},
     "own": {"errors", "files", "images", "reading", "sureness"},
     "data": {"assets", "augment", "errors", "files", "hands", "own", "strokes"},
     "ema": set(),
@@ -67,7 +72,14 @@ ALLOWED = {
 }
 
 
-COMMANDS = {"train", "predict", "export", "sheet", "demo"}  # run by __main__ in either form
+COMMANDS = {
+    "train",
+    "predict",
+    "export",
+    "sheet",
+    "demo",
+    "train_pages",
+}  # run by __main__ in either form
 
 
 def local_imports(path: Path) -> set[str]:
