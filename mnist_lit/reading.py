@@ -27,7 +27,7 @@ UPRIGHT = 0.5  # a digit that is less sure is also looked at from either side
 TURNED = 0.95  # and taken for turned if it is as sure then
 FOUND = 0.3  # the score of a place from which on the page network has found a digit
 CERTAIN = 0.5  # its confidence in all digits from which on its number is certain
-PREFERRED = 0.3  # and from which on its number is given where the two differ
+PREFERRED = 0.35  # and from which on its number is given where the two differ
 
 
 class Digit(NamedTuple):
