@@ -8,6 +8,7 @@ analysis, 2003), on a coarse grid of random vectors in place of blurred noise.
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -203,13 +204,15 @@ def enlarge(images: Tensor, coarse: Tensor) -> Tensor:
     """As if scanned with pixels 1 + `coarse` times as large, and enlarged smoothly again."""
     height, width = images.shape[-2:]
     index = (coarse.flatten() * ((PIXEL_SIZES - 1) / LARGEST)).round().long()
-    return resample(images, _coarse(height, images)[index], _coarse(width, images)[index])
+    down, across = (_coarse(side, images.dtype, images.device) for side in (height, width))
+    return resample(images, down[index], across[index])
 
 
-def _coarse(side: int, like: Tensor) -> Tensor:
+@cache
+def _coarse(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(PIXEL_SIZES, side, side): matrices that average into larger pixels and interpolate back."""
     # On the CPU: Apple's MPS refuses to pool into sizes that do not divide the side.
-    identity = torch.eye(side, dtype=like.dtype).unsqueeze(1)
+    identity = torch.eye(side, dtype=dtype).unsqueeze(1)
     sizes = [
         max(1, round(side / (1 + LARGEST * step / (PIXEL_SIZES - 1))))
         for step in range(PIXEL_SIZES)
@@ -221,7 +224,7 @@ def _coarse(side: int, like: Tensor) -> Tensor:
             .T
             for size in sizes
         ]
-    ).to(like.device)
+    ).to(device)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:

@@ -171,6 +171,7 @@ def test_a_step_on_an_accelerator_never_waits_for_it(
         torch.zeros(64, 1, 28, 28, dtype=torch.uint8, device="meta"),
         torch.zeros(64, dtype=torch.int64, device="meta"),
     )
+    data.on_after_batch_transfer(batch, 0)  # makes the constants of its augmentation
     with Ops() as ops:
         for step in (1, 2):
             loss = module.training_step(data.on_after_batch_transfer(batch, 0), step)
