@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -164,7 +165,7 @@ class PageDetector(LightningModule):
             for output, box, label in zip(outputs, boxes, labels, strict=True)
         ]
         self.log("val/acc", float(np.mean(exact)), True, batch_size=len(exact), sync_dist=True)
-        if batch_idx == 0 and self.logger and hasattr(self.logger.experiment, "add_images"):
+        if batch_idx == 0 and isinstance(self.logger, TensorBoardLogger):
             shown = torch.stack([drawn(*page) for page in zip(pages, outputs, strict=True)])
             self.logger.experiment.add_images("val/pages", shown, self.current_epoch)
 

@@ -305,7 +305,8 @@ def write_rows(sheet: Sheet) -> None:
             )
         y += pitch
     if rng.random() < 0.15:
-        sheet.loose(*rng.uniform(0, SIDE, 2), height * rng.uniform(0.5, 1.3))
+        x, y = rng.uniform(0, SIDE, 2)
+        sheet.loose(x, y, height * rng.uniform(0.5, 1.3))
 
 
 def write_cells(sheet: Sheet) -> None:
@@ -326,10 +327,9 @@ def write_cells(sheet: Sheet) -> None:
         if frame == "circle":
             cv2.circle(sheet.ink, middle, round(0.48 * wide), shade, thick, cv2.LINE_AA)
         elif frame != "none":
-            corners = (x + inset, y + inset), (x + wide - inset, y + pitch - inset)
-            cv2.rectangle(
-                sheet.ink, *([round(a) for a in corner] for corner in corners), shade, thick
-            )
+            upper = round(x + inset), round(y + inset)
+            lower = round(x + wide - inset), round(y + pitch - inset)
+            cv2.rectangle(sheet.ink, upper, lower, shade, thick)
         fate = rng.random()
         if fate < 0.12:
             continue
@@ -339,7 +339,7 @@ def write_cells(sheet: Sheet) -> None:
         digit = int(rng.integers(10))
         mask = characters.digit(rng, digit, height * rng.uniform(0.8, 1.1), style)
         place = rng.normal(middle, 0.05 * pitch)
-        sheet.stamp_middle(mask, *place, digit if fate < 0.96 else None)
+        sheet.stamp_middle(mask, place[0], place[1], digit if fate < 0.96 else None)
         if fate >= 0.96:  # crossed out
             for _ in range(2):
                 lines_across = sign(rng, ["x", "scribble", "scribble"][rng.integers(3)])
@@ -369,7 +369,8 @@ def write_nothing(sheet: Sheet) -> None:
     rng = sheet.rng
     kind = rng.random()
     if kind < 0.5:
-        sheet.loose(*rng.normal(SIDE / 2, 10, 2), log_uniform(rng, 12, 170))
+        x, y = rng.normal(SIDE / 2, 10, 2)
+        sheet.loose(x, y, log_uniform(rng, 12, 170))
     elif kind < 0.9:
         number = int(rng.integers(1, 8))
         height = log_uniform(rng, 8, 120 / number)
@@ -576,7 +577,8 @@ def exposed(rng: Generator, page: Array, camera: bool) -> npt.NDArray[np.uint8]:
     pixels = page.clip(0, 255).astype(np.uint8)
     if rng.random() < 0.35:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(15, 90))]
-        pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_COLOR)
+        compressed = cv2.imencode(".jpg", pixels, quality)[1]
+        pixels = np.asarray(cv2.imdecode(compressed, cv2.IMREAD_COLOR), np.uint8)
     return pixels
 
 

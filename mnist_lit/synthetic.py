@@ -265,4 +265,4 @@ def sign(rng: Generator, name: str) -> list[Array]:
         np.array([[int(point[0]), int(point[1])] for point in line.split()], np.float32) / 9
         for line in STROKES[name].split("|")
     ]
-    return [line + rng.normal(0, 0.035, line.shape).astype(np.float32) for line in lines]
+    return [(line + rng.normal(0, 0.035, line.shape)).astype(np.float32) for line in lines]

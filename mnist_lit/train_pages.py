@@ -35,7 +35,7 @@ class PagesCLI(LightningCLI):
 
     def after_fit(self) -> None:
         trainer = self.trainer
-        if trainer.fast_dev_run or not trainer.is_global_zero:
+        if self.config_init["fit"]["trainer"]["fast_dev_run"] or not trainer.is_global_zero:
             return
         folder, network = Path(trainer.log_dir or "."), self.model.ema.module.eval()
         accuracy = trainer.callback_metrics.get("val/acc")

@@ -7,7 +7,7 @@ from PIL import Image
 from mnist_lit import reading
 from mnist_lit.assets import test_digits as embedded_test_digits
 from mnist_lit.detector import Place
-from mnist_lit.ink import Array, digit_ink, prepare
+from mnist_lit.ink import digit_ink, prepare
 from mnist_lit.reading import Digit, Reading, in_lines, look, read, see
 from mnist_lit.sureness import shipped
 
@@ -125,6 +125,6 @@ def test_lines_are_read_from_top_to_bottom_even_if_they_rise(slope: float) -> No
         )
 
     digits = [at(20 * i, 40 * line, (3 * i + line) % 10) for i in range(6) for line in range(2)]
-    order: Array = np.random.default_rng(0).permutation(len(digits))
+    order = np.random.default_rng(0).permutation(len(digits))
     rows = in_lines([digits[i] for i in order])
     assert ["".join(str(one.digit) for one in row) for row in rows] == ["036925", "147036"]
