@@ -288,10 +288,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network, judge = load_pretrained(args.ckpt), load_judge(args.ckpt)
     except (OSError, ValueError) as failed:
         parser.error(f"--ckpt {args.ckpt}: {explain(failed)}")
+    if not 0 <= args.port <= 65535:
+        parser.error(f"--port {args.port}: port must be 0-65535")
     try:
         # A browser that comes before uvicorn is ready waits.
         listener = socket.create_server(("127.0.0.1", args.port), backlog=128)
-    except (OSError, OverflowError) as failed:
+    except OSError as failed:
         parser.error(f"--port {args.port}: {explain(failed)}")
     torch.set_num_threads(1)  # a digit takes milliseconds; other clients use the other cores
     port = listener.getsockname()[1]

@@ -5,6 +5,7 @@ A fit ends with the network's weights beside its checkpoints: pagenet.pt, and pa
 """
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,6 +59,8 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: With status 2 for a wrong flag, file or folder.
     """
     quiet()
+    # A resumed fit has a folder of its own.
+    warnings.filterwarnings("ignore", message="The dirpath has changed")
     args = list(sys.argv[1:] if args is None else args)
     if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
         args = ["fit", *args]

@@ -1,5 +1,6 @@
 """The page network, its losses and its training."""
 
+from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from mnist_lit.assets import FILES
 from mnist_lit.detector import peaks
 from mnist_lit.page_network import (
     NONE,
@@ -141,6 +143,18 @@ def test_opencv_computes_what_torch_does(tmp_path: Path) -> None:
         model.setInput(page.numpy())
         with torch.inference_mode():
             np.testing.assert_allclose(model.forward(), network(page).numpy(), atol=1e-4)
+
+
+def test_opencv_has_the_weights_of_the_package() -> None:
+    network = PageNet()
+    with resources.as_file(FILES / "pagenet.pt") as file:
+        network.load_state_dict(torch.load(file, weights_only=True))
+    network.eval()
+    model = cv2.dnn.readNetFromONNX(np.frombuffer((FILES / "pagenet.onnx").read_bytes(), np.uint8))
+    page = torch.rand(1, 3, 128, 96)
+    model.setInput(page.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(model.forward(), network(page).numpy(), atol=1e-3)
 
 
 def test_peaks_gives_the_boxes_in_pixels_of_the_image() -> None:
