@@ -21,7 +21,7 @@ def test_a_fit_writes_the_weights_and_can_be_resumed(
 ) -> None:
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
-    main(["fit", "--trainer.max_epochs", "1", *QUICK])
+    main(["fit", "--trainer.max_epochs", "2", *QUICK])
     printed = capsys.readouterr().out
     assert "pages that are exactly right, of held-out writers: " in printed
     folder = tmp_path / "lightning_logs" / "version_0"
