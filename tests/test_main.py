@@ -21,7 +21,7 @@ from mnist_lit.assets import first_test_digit
 
 MISSED = {
     **{"train": "--flag", "predict": "FILE", "export": "--output"},
-    **{"demo": "--flag", "sheet": "--output"},
+    **{"demo": "--flag", "sheet": "--output", "train_pages": "--flag"},
 }
 
 
