@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mnist_lit.detector import STRIDE, overlap, peaks
 from mnist_lit.ema import EMA
 from mnist_lit.muon import Muon
-from mnist_lit.pages import draw_page
+from mnist_lit.pages import IGNORED, draw_page
 from mnist_lit.synthetic import Characters
 
 CHANNELS = (12, 24, 48, 64, 64)  # at 1/2, 1/4, 1/8, 1/16 and 1/32 of the page's size
@@ -266,7 +266,7 @@ def page_losses(outputs: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Ten
     near = y[..., :, None] * x[..., None, :]  # (B, N, H, W): 1 at a digit's centre
     digits = near * (labels >= 0)[..., None, None]
     target, owner = digits.max(dim=1)  # (B, H, W)
-    ignored = ((near * (labels == -1)[..., None, None]).amax(dim=1) > 0.05) & (target < 1)
+    ignored = ((near * (labels == IGNORED)[..., None, None]).amax(dim=1) > 0.05) & (target < 1)
     logits = outputs[:, 0]
     p = logits.sigmoid()
     there = -((1 - p) ** 2) * F.logsigmoid(logits)

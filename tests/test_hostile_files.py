@@ -155,7 +155,7 @@ def test_no_file_crashes_a_process_or_takes_it_over(
 
 
 def test_mutated_checkpoints_never_crash(tmp_path: Path, survived: Survived) -> None:
-    original, path = saved(checkpoint()), tmp_path / "x.ckpt"
+    original, path = saved(checkpoint() | {"loops": {}}), tmp_path / "x.ckpt"
     random = np.random.default_rng(0)
     read = 0
     for _ in range(2000):
@@ -167,7 +167,7 @@ def test_mutated_checkpoints_never_crash(tmp_path: Path, survived: Survived) -> 
         path.write_bytes(content)
         read += accepts(load_network, path)
         read += accepts(saved_settings, str(path))
-    assert 50 < read < 3900
+    assert 100 < read < 3900
     survived("mutated checkpoint", 2000)
 
 
